@@ -1,0 +1,113 @@
+"""One database, two kinds of transaction, and what happens right after a commit.
+
+    begin()  writes: on SQLite one at a time per process (BEGIN IMMEDIATE), on PostgreSQL as many as the pool has
+    read()   looks: never waits for a writer on either
+
+After a commit the deliveries of the messages that were added go to `after_commit`, best effort: a lost one costs time,
+never a message.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from contracts.delivery import Delivery
+from db import message_store
+from db.sealing import Sealer
+from db.tx import Cause, Tx
+
+# Server-side bounds on every connection, in milliseconds: no statement, lock or forgotten transaction holds others up.
+STATEMENT_TIMEOUT_MS = 10_000
+LOCK_TIMEOUT_MS = 2_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 15_000
+SQLITE_BUSY_TIMEOUT_SECONDS = 15.0
+
+AfterCommit = Callable[[Sequence[tuple[str, Delivery]]], None]
+
+
+class Database:
+    """An engine, its sealer, and the hook after a commit."""
+
+    def __init__(self, url: str, sealer: Sealer, *, pool_size: int = 10) -> None:
+        """Prepare an engine; nothing connects before first use."""
+        self.url = make_url(url)
+        self.sealer = sealer
+        self.after_commit: AfterCommit | None = None
+        self.engine = _sqlite(self.url, pool_size) if self.is_sqlite else _postgres(self.url, pool_size)
+        self._one_writer: AbstractContextManager[Any] = threading.RLock() if self.is_sqlite else nullcontext()
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Tell which of the two databases this is."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def begin(self, cause: Cause | None = None) -> Iterator[Tx]:
+        """Open a write transaction: commit at the end of the block, roll back on any exception."""
+        with self._one_writer, self.engine.begin() as connection:
+            tx = self._tx(connection, cause)
+            yield tx
+            message_store.flush(tx)
+        self.announce(tx)
+
+    @contextmanager
+    def read(self) -> Iterator[Tx]:
+        """Open a transaction that only looks."""
+        with self.engine.connect() as connection:
+            yield self._tx(connection.execution_options(paylinks_read=True), None)
+
+    def announce(self, tx: Tx) -> None:
+        """Tell the broker, best effort, what a committed transaction added."""
+        if tx.due and self.after_commit is not None:
+            self.after_commit(tx.due)
+
+    def _tx(self, connection: Connection, cause: Cause | None) -> Tx:
+        return Tx(connection, self.sealer, cause or Cause.new(), is_postgres=not self.is_sqlite)
+
+    def dispose(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def _postgres(url: URL, pool_size: int) -> Engine:
+    options = (
+        f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS} "
+        f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC"
+    )
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=2,
+        pool_timeout=10,
+        pool_recycle=1800,
+        connect_args={"options": options, "connect_timeout": 5, "application_name": "paylinks"},
+    )
+
+
+def _sqlite(url: URL, pool_size: int) -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=20,
+        connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False, "isolation_level": None},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+        # FULL: a commit that was answered survives a power cut, not only a crash of ours.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A transaction that reads before it writes would fail as "locked" half-way when it began deferred.
+        reads = connection.get_execution_options().get("paylinks_read")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine

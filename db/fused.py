@@ -1,0 +1,143 @@
+"""The store's hot statements on PostgreSQL, each one round trip, written by hand.
+
+What SQLAlchemy costs per statement is what would hold the store back, so these bypass its compiler. They say exactly
+what the portable statements in db.message_store say for SQLite; one conformance suite runs against both.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from db.tx import NewMessage, Tx
+
+if TYPE_CHECKING:
+    from db.message_store import Claimed
+
+_CARRIED = (
+    "id, queue, type, payload, sealed, dedup_key, subject, correlation, causation, request_id, traceparent, "
+    "failures, lapses, waits, claim_no"
+)
+
+# New messages as parallel arrays: one statement text for any number of rows.
+_NEW_ROWS = """
+    unnest(%(n_id)s::text[], %(n_queue)s::text[], %(n_type)s::text[], %(n_payload)s::text[], %(n_sealed)s::bytea[],
+           %(n_dedup_key)s::text[], %(n_digest)s::bytea[], %(n_fingerprint)s::bytea[], %(n_subject)s::text[],
+           %(n_correlation)s::text[], %(n_causation)s::text[], %(n_request_id)s::text[], %(n_traceparent)s::text[],
+           %(n_delay_seconds)s::float8[])
+        AS u(id, queue, type, payload, sealed, dedup_key, digest, fingerprint, subject, correlation, causation,
+             request_id, traceparent, delay_seconds)
+"""
+_NEW_FIELDS = (
+    *("id", "queue", "type", "payload", "sealed", "dedup_key", "digest", "fingerprint", "subject", "correlation"),
+    *("causation", "request_id", "traceparent", "delay_seconds"),
+)
+_INSERT_KEYS = """
+    INSERT INTO message_keys (queue, digest, fingerprint, message_id)
+    SELECT u.queue, u.digest, u.fingerprint, u.id FROM {source}
+    ON CONFLICT DO NOTHING RETURNING message_id
+"""
+_INSERT_NEW = f"""
+    INSERT INTO messages (id, queue, type, payload, sealed, dedup_key, subject, correlation, causation, request_id,
+                          traceparent, available_at)
+    SELECT u.id, u.queue, u.type, u.payload, u.sealed, u.dedup_key, u.subject, u.correlation, u.causation,
+           u.request_id, u.traceparent, clock_timestamp() + make_interval(secs => u.delay_seconds)
+    FROM {_NEW_ROWS} JOIN k ON k.message_id = u.id
+"""  # noqa: S608 - constants
+
+_ADD = f"""
+WITH k AS ({_INSERT_KEYS.format(source=_NEW_ROWS)}), n AS ({_INSERT_NEW})
+SELECT message_id FROM k
+"""  # noqa: S608 - constants
+
+_CLAIM = f"""
+WITH named AS (
+    SELECT id FROM messages
+    WHERE id = %(named)s AND queue = %(queue)s AND state = 'ready' AND available_at <= clock_timestamp()
+      AND type = ANY(%(types)s) AND (lapses >= 2) = %(alone)s
+    FOR UPDATE SKIP LOCKED
+), oldest AS (
+    SELECT id FROM messages
+    WHERE queue = %(queue)s AND state = 'ready' AND available_at <= clock_timestamp()
+      AND type = ANY(%(types)s) AND (lapses >= 2) = %(alone)s
+    ORDER BY available_at LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+), chosen AS (
+    SELECT id FROM (SELECT id, 0 AS rank FROM named UNION SELECT id, 1 FROM oldest WHERE id NOT IN (SELECT id FROM named)) c
+    ORDER BY rank LIMIT %(limit)s
+)
+UPDATE messages m
+SET state = 'running', claim_no = claim_no + 1, claimed_by = %(worker)s, started_at = clock_timestamp(),
+    lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s)
+FROM chosen WHERE m.id = chosen.id
+RETURNING {", ".join("m." + name for name in _CARRIED.split(", "))}, m.created_at, m.started_at
+"""  # noqa: S608 - constants
+
+_FINISH = f"""
+WITH gone AS (
+    DELETE FROM messages WHERE id = %(id)s AND claim_no = %(claim_no)s AND state = 'running'
+    RETURNING {_CARRIED}, created_at, started_at, claimed_by
+), h AS (
+    INSERT INTO message_history ({_CARRIED}, created_at, outcome, detail, finished_at)
+    SELECT {_CARRIED}, created_at, %(outcome)s, %(detail)s, clock_timestamp() FROM gone
+), a AS (
+    INSERT INTO message_attempts (message_id, number, started_at, ended_at, outcome, worker, provider_request_id)
+    SELECT id, claim_no, started_at, clock_timestamp(), %(outcome)s, claimed_by, %(provider_request_id)s FROM gone
+)"""  # noqa: S608 - constants
+_FINISH_ALONE = _FINISH + " SELECT id, NULL FROM gone"
+_FINISH_THEN = f"""{_FINISH}, k AS ({_INSERT_KEYS.format(source=f"gone, {_NEW_ROWS}")}), n AS ({_INSERT_NEW})
+SELECT gone.id, k.message_id FROM gone LEFT JOIN k ON true
+"""  # noqa: S608 - constants
+
+
+def insert_messages(tx: Tx, rows: Sequence[NewMessage]) -> set[str]:
+    """Insert keys and messages; return the ids whose key was new."""
+    return {row[0] for row in tx.connection.exec_driver_sql(_ADD, _arrays(rows))}
+
+
+def claim(
+    tx: Tx,
+    queue: str,
+    types: Sequence[str],
+    *,
+    worker: str,
+    limit: int,
+    lease_seconds: float,
+    named: str | None,
+    alone: bool,
+) -> Sequence[Any]:
+    """Claim due messages; see db.message_store.claim."""
+    parameters = {
+        "named": named,
+        "queue": queue,
+        "types": list(types),
+        "alone": alone,
+        "limit": limit,
+        "worker": worker,
+        "lease": lease_seconds,
+    }
+    return tx.connection.exec_driver_sql(_CLAIM, parameters).fetchall()
+
+
+def finish(
+    tx: Tx,
+    claimed: "Claimed",
+    outcome: str,
+    detail: str | None,
+    provider_request_id: str | None,
+    new: Sequence[NewMessage],
+) -> set[str] | None:
+    """End a message and add its follow-ups; return the ids whose key was new, or None when the claim was lost."""
+    parameters: dict[str, Any] = {
+        "id": claimed.id,
+        "claim_no": claimed.claim_no,
+        "outcome": outcome,
+        "detail": detail,
+        "provider_request_id": provider_request_id,
+    }
+    if new:
+        parameters |= _arrays(new)
+    rows = tx.connection.exec_driver_sql(_FINISH_THEN if new else _FINISH_ALONE, parameters).fetchall()
+    return {row[1] for row in rows if row[1] is not None} if rows else None
+
+
+def _arrays(rows: Sequence[NewMessage]) -> dict[str, list[Any]]:
+    return {f"n_{name}": [getattr(row, name) for row in rows] for name in _NEW_FIELDS}

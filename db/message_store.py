@@ -1,0 +1,509 @@
+"""The message store: the row is the truth, the broker only carries hints.
+
+    add ──> ready ──claim──> running ──finish──> history
+              ^                 │
+              ├── fail, wait, give_back, lapse ──┤
+              └── retry ── dead <────────────────┘ ──discard──> history
+
+Every statement that moves a claimed row names id and claim_no: who lost his claim moves nothing and must roll back.
+Times are the database's. `failures` counts recorded failures, `lapses` leases that ended without an outcome,
+`waits` not-yets; a give-back counts in none.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, and_, case, delete, func, insert, literal, null, select, tuple_, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from contracts.base import Message
+from contracts.catalog import TYPES
+from contracts.delivery import Delivery
+from contracts.ids import new_id
+from db import fused
+from db.schema import (
+    message_attempts,
+    message_conflicts,
+    message_duplicates,
+    message_history,
+    message_keys,
+    messages,
+)
+from db.tx import NewMessage, Tx, prepare
+from db.types import db_after, db_now
+
+# A message whose worker died this often runs with no neighbours, and at the second number it is dead.
+ALONE_AFTER_LAPSES = 2
+DEAD_AFTER_LAPSES = 5
+
+CARRIED = (
+    *("id", "queue", "type", "payload", "sealed", "dedup_key", "subject", "correlation", "causation", "request_id"),
+    *("traceparent", "failures", "lapses", "waits", "claim_no"),
+)
+
+
+class ClaimLost(Exception):
+    """The lease lapsed and somebody else may have the message: roll back everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """The wish is new."""
+
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The same wish was added before. `first_state`: ready, running, dead, or the outcome it ended with."""
+
+    message_id: str
+    first_state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The same key was used before with other content; the second content is kept beside it."""
+
+    message_id: str
+
+
+AddResult = Added | Duplicate | Conflict
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A message that this worker holds until its lease ends."""
+
+    id: str
+    queue: str
+    type: str
+    payload: str
+    sealed: bytes | None
+    dedup_key: str
+    subject: str
+    correlation: str
+    causation: str | None
+    request_id: str
+    traceparent: str | None
+    failures: int
+    lapses: int
+    waits: int
+    claim_no: int
+    created_at: datetime
+    started_at: datetime
+
+    def message(self, tx_sealer: Any) -> Message:
+        """Give the typed message; `tx_sealer` opens its personal fields."""
+        fields = json.loads(self.payload)
+        if self.sealed is not None:
+            fields |= tx_sealer.open_json(self.sealed)
+        return TYPES[self.type].model_validate(fields)
+
+
+# --- adding ---------------------------------------------------------------------------------------------------------
+
+
+def add(tx: Tx, message: Message, *, delay_seconds: float = 0.0) -> AddResult:
+    """Add one message now and tell what became of it."""
+    return add_all(tx, [prepare(message, tx.cause, tx.sealer, delay_seconds)])[0]
+
+
+def flush(tx: Tx) -> None:
+    """Add what the transaction asked for with `tx.then`."""
+    if tx.pending:
+        pending, tx.pending = tx.pending, []
+        add_all(tx, pending)
+
+
+def add_all(tx: Tx, new: Sequence[NewMessage]) -> list[AddResult]:
+    """Add prepared messages in the order of their keys; results in the order given."""
+    ordered = sorted(new, key=lambda row: (row.queue, row.digest))
+    inserted = fused.insert_messages(tx, ordered) if tx.is_postgres else _insert_messages(tx, ordered)
+    return settle_added(tx, new, inserted)
+
+
+def settle_added(tx: Tx, new: Sequence[NewMessage], inserted: set[str]) -> list[AddResult]:
+    """Note deliveries of what was inserted, record the rest as duplicates or conflicts."""
+    tx.due.extend((row.queue, row.delivery()) for row in new if row.id in inserted and row.delay_seconds <= 0)
+    if len(inserted) == len(new):
+        return [Added(row.id) for row in new]
+    return [Added(row.id) if row.id in inserted else _record_known(tx, row) for row in new]
+
+
+def _insert_messages(tx: Tx, rows: Sequence[NewMessage]) -> set[str]:
+    inserted = set()
+    for row in rows:
+        keyed = tx.execute(
+            sqlite_insert(message_keys)
+            .values(queue=row.queue, digest=row.digest, fingerprint=row.fingerprint, message_id=row.id)
+            .on_conflict_do_nothing()
+        )
+        if keyed.rowcount:
+            tx.execute(insert(messages).values(**_columns(row), available_at=db_after(row.delay_seconds)))
+            inserted.add(row.id)
+    return inserted
+
+
+def _columns(row: NewMessage) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in CARRIED if hasattr(row, name)}
+
+
+def _record_known(tx: Tx, row: NewMessage) -> Duplicate | Conflict:
+    known = tx.execute(
+        select(message_keys.c.message_id, message_keys.c.fingerprint).where(
+            message_keys.c.queue == row.queue, message_keys.c.digest == row.digest
+        )
+    ).one()
+    if known.fingerprint == row.fingerprint:
+        state = state_of(tx, known.message_id)
+        tx.execute(
+            insert(message_duplicates).values(
+                id=new_id(), message_id=known.message_id, first_state=state, request_id=row.request_id
+            )
+        )
+        return Duplicate(known.message_id, state)
+    _keep_conflict(tx, row, known.message_id)
+    return Conflict(known.message_id)
+
+
+def _keep_conflict(tx: Tx, row: NewMessage, first_id: str) -> None:
+    kept = select(message_conflicts.c.id).where(
+        message_conflicts.c.message_id == first_id, message_conflicts.c.fingerprint == row.fingerprint
+    )
+    if tx.execute(kept).first() is None:
+        tx.execute(
+            insert(message_conflicts).values(
+                id=row.id,
+                message_id=first_id,
+                queue=row.queue,
+                type=row.type,
+                dedup_key=row.dedup_key,
+                subject=row.subject,
+                payload=row.payload,
+                sealed=row.sealed,
+                fingerprint=row.fingerprint,
+                request_id=row.request_id,
+            )
+        )
+
+
+def state_of(tx: Tx, message_id: str) -> str:
+    """Return ready, running, dead, or the outcome that the message ended with."""
+    live = tx.execute(select(messages.c.state).where(messages.c.id == message_id)).scalar()
+    if live is not None:
+        return str(live)
+    ended = tx.execute(select(message_history.c.outcome).where(message_history.c.id == message_id)).scalar()
+    return str(ended) if ended is not None else "archived"
+
+
+# --- claiming -------------------------------------------------------------------------------------------------------
+
+
+def claim(
+    tx: Tx,
+    queue: str,
+    types: Sequence[str],
+    *,
+    worker: str,
+    limit: int,
+    lease_seconds: float,
+    named: str | None = None,
+    alone: bool = False,
+) -> list[Claimed]:
+    """Claim the named message and the oldest due ones, up to `limit`; `alone` takes only those that run alone."""
+    if tx.is_postgres:
+        rows = fused.claim(
+            tx, queue, types, worker=worker, limit=limit, lease_seconds=lease_seconds, named=named, alone=alone
+        )
+    else:
+        rows = _claim(tx, queue, types, worker=worker, limit=limit, lease_seconds=lease_seconds, named=named, alone=alone)
+    return sorted((_claimed(row) for row in rows), key=lambda claimed: (claimed.id != named, claimed.id))
+
+
+def _claim(
+    tx: Tx,
+    queue: str,
+    types: Sequence[str],
+    *,
+    worker: str,
+    limit: int,
+    lease_seconds: float,
+    named: str | None,
+    alone: bool,
+) -> Sequence[Row[Any]]:
+    lapses = messages.c.lapses >= ALONE_AFTER_LAPSES if alone else messages.c.lapses < ALONE_AFTER_LAPSES
+    due = (
+        select(messages.c.id)
+        .where(
+            messages.c.queue == queue,
+            messages.c.state == "ready",
+            messages.c.available_at <= db_now(),
+            messages.c.type.in_(types),
+            lapses,
+        )
+        .order_by(case((messages.c.id == named, 0), else_=1), messages.c.available_at, messages.c.id)
+        .limit(limit)
+    )
+    taken = (
+        update(messages)
+        .where(messages.c.id.in_(due.scalar_subquery()))
+        .values(
+            state="running",
+            claim_no=messages.c.claim_no + 1,
+            claimed_by=worker,
+            started_at=db_now(),
+            lease_expires_at=db_after(lease_seconds),
+        )
+        .returning(*(messages.c[name] for name in CARRIED), messages.c.created_at, messages.c.started_at)
+    )
+    return tx.execute(taken).all()
+
+
+def _claimed(row: Row[Any]) -> Claimed:
+    return Claimed(*row)
+
+
+def renew(tx: Tx, held: Iterable[tuple[str, int]], *, lease_seconds: float) -> set[str]:
+    """Extend leases; return the ids that are still held."""
+    pairs = list(held)
+    extended = (
+        update(messages)
+        .where(messages.c.state == "running", tuple_(messages.c.id, messages.c.claim_no).in_(pairs))
+        .values(lease_expires_at=db_after(lease_seconds))
+        .returning(messages.c.id)
+    )
+    return set(tx.execute(extended).scalars())
+
+
+# --- ending a claim -------------------------------------------------------------------------------------------------
+
+
+def finish(
+    tx: Tx, claimed: Claimed, outcome: str, *, detail: str | None = None, provider_request_id: str | None = None
+) -> None:
+    """End the message: history, attempt and the follow-ups of `tx`, all or nothing. Raise ClaimLost if it is not ours."""
+    if tx.is_postgres:
+        new = sorted(tx.pending, key=lambda row: (row.queue, row.digest))
+        inserted = fused.finish(tx, claimed, outcome, detail, provider_request_id, new)
+        if inserted is None:
+            raise ClaimLost(claimed.id)
+        tx.pending = []
+        settle_added(tx, new, inserted)
+        return
+    flush(tx)
+    _finish(tx, claimed, outcome, detail, provider_request_id)
+
+
+def _finish(tx: Tx, claimed: Claimed, outcome: str, detail: str | None, provider_request_id: str | None) -> None:
+    copied = select(*(messages.c[name] for name in CARRIED), messages.c.created_at, literal(outcome), literal(detail)).where(
+        _held(claimed)
+    )
+    names = [*CARRIED, "created_at", "outcome", "detail"]
+    if not tx.execute(insert(message_history).from_select(names, copied, include_defaults=False)).rowcount:
+        raise ClaimLost(claimed.id)
+    _write_attempt(tx, claimed, outcome, provider_request_id=provider_request_id)
+    tx.execute(delete(messages).where(_held(claimed)))
+
+
+def _held(claimed: Claimed) -> Any:
+    return and_(messages.c.id == claimed.id, messages.c.claim_no == claimed.claim_no, messages.c.state == "running")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong, for support: a class, a safe text, and a fingerprint that groups equal causes."""
+
+    error_class: str
+    error: str
+    group: str
+    provider_request_id: str | None = None
+
+
+def fail(tx: Tx, claimed: Claimed, failure: Failure, *, retry_in_seconds: float | None) -> None:
+    """Record a failure; the message is due again in `retry_in_seconds`, or dead when that is None."""
+    _release(
+        tx,
+        claimed,
+        state="dead" if retry_in_seconds is None else "ready",
+        available_at=db_after(retry_in_seconds or 0.0),
+        failures=messages.c.failures + 1,
+        error_class=failure.error_class,
+        error=failure.error,
+        error_group=failure.group,
+    )
+    outcome = "dead" if retry_in_seconds is None else "failed"
+    _write_attempt(tx, claimed, outcome, failure, provider_request_id=failure.provider_request_id)
+
+
+def wait(tx: Tx, claimed: Claimed, *, seconds: float, reason: str) -> None:
+    """Record a not-yet: due again in `seconds`, counted in `waits` alone."""
+    _release(tx, claimed, state="ready", available_at=db_after(seconds), waits=messages.c.waits + 1)
+    _write_attempt(tx, claimed, "not_yet", Failure("NotYet", reason, ""))
+
+
+def give_back(tx: Tx, claimed: Claimed, *, seconds: float = 0.0) -> None:
+    """Hand an unfinished message back: due again, nothing counted."""
+    _release(tx, claimed, state="ready", available_at=db_after(seconds))
+    _write_attempt(tx, claimed, "given_back")
+
+
+def _release(tx: Tx, claimed: Claimed, **values: Any) -> None:
+    moved = tx.execute(update(messages).where(_held(claimed)).values(lease_expires_at=None, **values))
+    if not moved.rowcount:
+        raise ClaimLost(claimed.id)
+
+
+def _write_attempt(
+    tx: Tx,
+    claimed: Claimed,
+    outcome: str,
+    failure: Failure | None = None,
+    *,
+    provider_request_id: str | None = None,
+) -> None:
+    worker = select(messages.c.claimed_by).where(messages.c.id == claimed.id).scalar_subquery()
+    tx.execute(
+        insert(message_attempts).values(
+            message_id=claimed.id,
+            number=claimed.claim_no,
+            started_at=claimed.started_at,
+            outcome=outcome,
+            error_class=failure and failure.error_class,
+            error=failure and failure.error,
+            worker=worker,
+            provider_request_id=provider_request_id,
+        )
+    )
+
+
+# --- looking after --------------------------------------------------------------------------------------------------
+
+
+def sweep_lapsed(tx: Tx, *, limit: int = 200) -> list[tuple[str, str, bool]]:
+    """Take back messages whose lease ended without an outcome; return (id, queue, is now dead)."""
+    lapsed = (
+        select(messages.c.id)
+        .where(messages.c.state == "running", messages.c.lease_expires_at < db_now())
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    dies = messages.c.lapses + 1 >= DEAD_AFTER_LAPSES
+    swept = tx.execute(
+        update(messages)
+        .where(messages.c.id.in_(lapsed.scalar_subquery()), messages.c.state == "running")
+        .values(
+            lapses=messages.c.lapses + 1,
+            state=case((dies, "dead"), else_="ready"),
+            available_at=db_now(),
+            lease_expires_at=null(),
+            error_class="WorkerDied",
+            error="the worker ended without an outcome",
+            error_group=func.coalesce(messages.c.error_group, "worker-died"),
+        )
+        .returning(messages.c.id, messages.c.queue, messages.c.claim_no, messages.c.started_at, messages.c.claimed_by, messages.c.state)
+    ).all()
+    for row in swept:
+        tx.execute(
+            insert(message_attempts).values(
+                message_id=row.id, number=row.claim_no, started_at=row.started_at, outcome="lapsed", worker=row.claimed_by
+            )
+        )
+    return [(row.id, row.queue, row.state == "dead") for row in swept]
+
+
+def due(tx: Tx, queue: str, *, limit: int) -> list[Row[Any]]:
+    """Return the oldest due, unclaimed messages of a queue, as the fields of a delivery."""
+    found = (
+        select(
+            messages.c.id,
+            messages.c.type,
+            messages.c.dedup_key.label("key"),
+            messages.c.subject,
+            messages.c.request_id,
+            messages.c.traceparent,
+        )
+        .where(messages.c.queue == queue, messages.c.state == "ready", messages.c.available_at <= db_now())
+        .order_by(messages.c.available_at)
+        .limit(limit)
+    )
+    return list(tx.execute(found).all())
+
+
+def hasten(tx: Tx, message_id: str) -> bool:
+    """Make an unclaimed message due now; False when it is claimed, ended or dead."""
+    moved = tx.execute(
+        update(messages)
+        .where(messages.c.id == message_id, messages.c.state == "ready")
+        .values(available_at=case((messages.c.available_at > db_now(), db_now()), else_=messages.c.available_at))
+        .returning(*(messages.c[name] for name in ("queue", "type", "dedup_key", "subject", "request_id", "traceparent")))
+    ).first()
+    if moved is None:
+        return False
+    delivery = Delivery(
+        id=message_id,
+        type=moved.type,
+        key=moved.dedup_key,
+        subject=moved.subject,
+        request_id=moved.request_id,
+        traceparent=moved.traceparent,
+    )
+    tx.due.append((moved.queue, delivery))
+    return True
+
+
+# --- support --------------------------------------------------------------------------------------------------------
+
+
+def dead(tx: Tx, *, queue: str | None = None, limit: int = 100) -> list[Row[Any]]:
+    """List dead letters, oldest first, without payloads."""
+    columns = (
+        *("id", "queue", "type", "subject", "request_id", "failures", "lapses", "error_class", "error", "error_group"),
+        "created_at",
+    )
+    found = select(*(messages.c[name] for name in columns)).where(messages.c.state == "dead")
+    if queue is not None:
+        found = found.where(messages.c.queue == queue)
+    return list(tx.execute(found.order_by(messages.c.created_at).limit(limit)).all())
+
+
+def find(tx: Tx, message_id: str) -> Row[Any] | None:
+    """Return a live message with all its columns, or None."""
+    return tx.execute(select(messages).where(messages.c.id == message_id)).first()
+
+
+def attempts_of(tx: Tx, message_id: str) -> list[Row[Any]]:
+    """Return the retry history of a message, oldest first."""
+    found = select(message_attempts).where(message_attempts.c.message_id == message_id)
+    return list(tx.execute(found.order_by(message_attempts.c.number)).all())
+
+
+def duplicates_of(tx: Tx, message_id: str) -> list[Row[Any]]:
+    """Return the repeats of a message that were ignored."""
+    found = select(message_duplicates).where(message_duplicates.c.message_id == message_id)
+    return list(tx.execute(found.order_by(message_duplicates.c.created_at)).all())
+
+
+def retry(tx: Tx, message_id: str) -> bool:
+    """Give a dead letter its whole schedule again; False when it is not dead."""
+    moved = tx.execute(
+        update(messages)
+        .where(messages.c.id == message_id, messages.c.state == "dead")
+        .values(state="ready", failures=0, lapses=0, waits=0, available_at=db_now())
+    )
+    return bool(moved.rowcount) and hasten(tx, message_id)
+
+
+def discard(tx: Tx, message_id: str, reason: str) -> bool:
+    """End a dead letter without doing its work; False when it is not dead."""
+    copied = select(
+        *(messages.c[name] for name in CARRIED), messages.c.created_at, literal("discarded"), literal(reason)
+    ).where(messages.c.id == message_id, messages.c.state == "dead")
+    names = [*CARRIED, "created_at", "outcome", "detail"]
+    if not tx.execute(insert(message_history).from_select(names, copied, include_defaults=False)).rowcount:
+        return False
+    tx.execute(delete(messages).where(messages.c.id == message_id, messages.c.state == "dead"))
+    return True

@@ -1,0 +1,433 @@
+"""Every table, in the order of the way of a message.
+
+messages, message_keys, message_history, message_attempts and their neighbours are the message store;
+the rest are the aggregates of the business. Money is minor units in BIGINT; JSON is text (it is never queried);
+raw bytes and personal fields are sealed bytes (db.sealing).
+"""
+
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from contracts.statuses import OPEN_ATTEMPTS, LinkState
+from db.types import UtcTime, Word, db_now
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id(name: str = "id") -> Column[str]:
+    return Column(name, Word, primary_key=True)
+
+
+def _ref(name: str, to: str, *, nullable: bool = False) -> Column[str]:
+    return Column(name, Word, ForeignKey(to), nullable=nullable)
+
+
+def _word(name: str, *, nullable: bool = False, default: str | None = None) -> Column[str]:
+    return Column(name, Word, nullable=nullable, server_default=default)
+
+
+def _text(name: str, *, nullable: bool = False, default: str | None = None) -> Column[str]:
+    return Column(name, Text, nullable=nullable, server_default=default)
+
+
+def _count(name: str, default: int = 0) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default=text(str(default)))
+
+
+def _money(name: str, *, default: int | None = None) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=None if default is None else text(str(default)))
+
+
+def _bytes(name: str, *, nullable: bool = False) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=nullable)
+
+
+def _time(name: str, *, nullable: bool = True) -> Column:  # type: ignore[type-arg] - nullable or not, by argument
+    return Column(name, UtcTime, nullable=nullable)
+
+
+def _created() -> Column:  # type: ignore[type-arg] - see _time
+    return Column("created_at", UtcTime, nullable=False, server_default=db_now())
+
+
+def _one_of(column: str, words: Iterable[str]) -> str:
+    quoted = ", ".join(f"'{word}'" for word in sorted(words))
+    return f"{column} IN ({quoted})"
+
+
+def _partial(name: str, table: Table, *columns: str, where: str, unique: bool = False) -> Index:
+    condition = text(where)
+    return Index(
+        name, *(table.c[column] for column in columns), unique=unique, postgresql_where=condition, sqlite_where=condition
+    )
+
+
+# --- the message store ----------------------------------------------------------------------------------------------
+
+
+def _carried() -> list[Column]:  # type: ignore[type-arg] - of several types
+    """What a message carries, live and in history."""
+    return [
+        _id(),
+        _word("queue"),
+        _word("type"),
+        _text("payload"),
+        _bytes("sealed", nullable=True),
+        _word("dedup_key"),
+        _word("subject"),
+        _word("correlation"),
+        _word("causation", nullable=True),
+        _word("request_id"),
+        _word("traceparent", nullable=True),
+        _count("failures"),
+        _count("lapses"),
+        _count("waits"),
+        _count("claim_no"),
+    ]
+
+
+messages = Table(
+    "messages",
+    metadata,
+    *_carried(),
+    _word("state", default="ready"),
+    Column("available_at", UtcTime, nullable=False, server_default=db_now()),
+    _time("lease_expires_at"),
+    _time("started_at"),
+    _word("claimed_by", nullable=True),
+    _word("error_class", nullable=True),
+    _text("error", nullable=True),
+    _word("error_group", nullable=True),
+    _created(),
+    # Rows live for seconds and change twice: leave room on the page, and clean up early.
+    postgresql_with={
+        "fillfactor": "70",
+        "autovacuum_vacuum_scale_factor": "0.0",
+        "autovacuum_vacuum_threshold": "5000",
+        "autovacuum_analyze_scale_factor": "0.0",
+        "autovacuum_analyze_threshold": "20000",
+    },
+)
+_partial("ix_messages_due", messages, "queue", "available_at", where="state = 'ready'")
+_partial("ix_messages_leases", messages, "lease_expires_at", where="state = 'running'")
+_partial("ix_messages_dead", messages, "created_at", where="state = 'dead'")
+Index(None, messages.c.subject)
+
+message_keys = Table(
+    "message_keys",
+    metadata,
+    _word("queue"),
+    _bytes("digest"),
+    _bytes("fingerprint"),
+    _word("message_id"),
+    PrimaryKeyConstraint("queue", "digest"),
+)
+
+message_history = Table(
+    "message_history",
+    metadata,
+    *_carried(),
+    _word("outcome"),
+    _text("detail", nullable=True),
+    _time("created_at", nullable=False),
+    Column("finished_at", UtcTime, nullable=False, server_default=db_now()),
+)
+Index(None, message_history.c.subject)
+
+message_attempts = Table(
+    "message_attempts",
+    metadata,
+    _word("message_id"),
+    Column("number", Integer, nullable=False),
+    _time("started_at"),
+    Column("ended_at", UtcTime, nullable=False, server_default=db_now()),
+    _word("outcome"),
+    _word("error_class", nullable=True),
+    _text("error", nullable=True),
+    _word("worker", nullable=True),
+    _word("provider_request_id", nullable=True),
+    PrimaryKeyConstraint("message_id", "number"),
+)
+
+message_duplicates = Table(
+    "message_duplicates",
+    metadata,
+    _id(),
+    _word("message_id"),
+    _word("first_state"),
+    _word("request_id", nullable=True),
+    _created(),
+)
+Index(None, message_duplicates.c.message_id)
+
+message_conflicts = Table(
+    "message_conflicts",
+    metadata,
+    _id(),
+    _word("message_id"),
+    _word("queue"),
+    _word("type"),
+    _word("dedup_key"),
+    _word("subject"),
+    _text("payload"),
+    _bytes("sealed", nullable=True),
+    _bytes("fingerprint"),
+    _word("request_id", nullable=True),
+    _created(),
+    UniqueConstraint("message_id", "fingerprint"),
+)
+
+intents = Table(
+    "intents",
+    metadata,
+    _id(),
+    _word("operation"),
+    _word("reference"),
+    _word("message_id"),
+    Column("claim_no", Integer, nullable=False),
+    _time("deadline", nullable=False),
+    _word("result", nullable=True),
+    _time("resolved_at"),
+    _created(),
+    UniqueConstraint("operation", "reference"),
+)
+
+# --- the business ---------------------------------------------------------------------------------------------------
+
+invoices = Table(
+    "invoices",
+    metadata,
+    _id(),
+    _word("crm"),
+    _word("payable_type"),
+    _word("external_id"),
+    Column("version", Integer, nullable=False),
+    _word("kind"),
+    _word("deal_id", nullable=True),
+    _money("amount_minor"),
+    _word("currency"),
+    _text("purpose"),
+    _bytes("customer_sealed", nullable=True),
+    _word("locale"),
+    _word("manager_id", nullable=True),
+    _text("manager_name", nullable=True),
+    _word("created_by", nullable=True),
+    _word("account"),
+    _word("status"),
+    _text("flags", default="[]"),
+    _word("fiscal_status", default="not_required"),
+    _money("paid_minor", default=0),
+    _money("refunded_minor", default=0),
+    _time("paid_at"),
+    _word("provider_reference", nullable=True),
+    _word("paid_account", nullable=True),
+    _count("revision"),
+    _word("request_id"),
+    # The one writer of the CRM's record (a lease), and what was written and read back.
+    _count("crm_revision"),
+    _count("crm_check_no"),
+    _word("crm_writer", nullable=True),
+    _time("crm_writer_until"),
+    _created(),
+    UniqueConstraint("crm", "payable_type", "external_id"),
+)
+
+invoice_versions = Table(
+    "invoice_versions",
+    metadata,
+    _ref("invoice_id", "invoices.id"),
+    Column("version", Integer, nullable=False),
+    _bytes("fingerprint"),
+    _money("amount_minor"),
+    _word("currency"),
+    _text("purpose"),
+    _word("message_id"),
+    _created(),
+    PrimaryKeyConstraint("invoice_id", "version"),
+)
+
+# A cancellation that came before its invoice, or stands against versions still on their way.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    _word("crm"),
+    _word("payable_type"),
+    _word("external_id"),
+    Column("cancelled_through", Integer, nullable=False),
+    _created(),
+    PrimaryKeyConstraint("crm", "payable_type", "external_id"),
+)
+
+links = Table(
+    "links",
+    metadata,
+    _id(),
+    _ref("invoice_id", "invoices.id"),
+    Column("number", Integer, nullable=False),
+    Column("invoice_version", Integer, nullable=False),
+    _word("key_id"),
+    Column("generation", Integer, nullable=False),
+    _bytes("token_hash"),
+    _word("state"),
+    _money("amount_minor"),
+    _word("currency"),
+    _text("policy"),
+    _time("expires_at", nullable=False),
+    _time("sent_at"),
+    _time("closed_at"),
+    _created(),
+    UniqueConstraint("token_hash"),
+    UniqueConstraint("invoice_id", "number"),
+)
+_partial("uq_links_one_active", links, "invoice_id", where=f"state = '{LinkState.ACTIVE}'", unique=True)
+_partial("ix_links_expiry", links, "expires_at", where=f"state = '{LinkState.ACTIVE}'")
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _id(),
+    _ref("invoice_id", "invoices.id"),
+    _ref("link_id", "links.id"),
+    Column("number", Integer, nullable=False),
+    _word("account"),
+    _word("reference"),
+    _word("state"),
+    _word("provider_order_id", nullable=True),
+    _bytes("pay_url_sealed", nullable=True),
+    _money("amount_minor"),
+    _word("currency"),
+    _time("expires_at"),
+    _count("check_no"),
+    _word("check_message_id", nullable=True),
+    _word("error", nullable=True),
+    _time("opened_at"),
+    _time("ended_at"),
+    _created(),
+    UniqueConstraint("reference"),
+    UniqueConstraint("link_id", "number"),
+)
+_partial("uq_attempts_one_open", attempts, "link_id", where=_one_of("state", OPEN_ATTEMPTS), unique=True)
+_partial("uq_attempts_order", attempts, "account", "provider_order_id", where="provider_order_id IS NOT NULL", unique=True)
+Index(None, attempts.c.invoice_id)
+
+transactions = Table(
+    "transactions",
+    metadata,
+    _id(),
+    _word("account"),
+    _word("provider_transaction_id"),
+    _word("kind"),
+    _money("amount_minor"),
+    _word("currency"),
+    _time("occurred_at", nullable=False),
+    _ref("invoice_id", "invoices.id", nullable=True),
+    _ref("attempt_id", "attempts.id", nullable=True),
+    _created(),
+    UniqueConstraint("account", "kind", "provider_transaction_id"),
+)
+Index(None, transactions.c.invoice_id)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    _id(),
+    _ref("invoice_id", "invoices.id"),
+    _ref("attempt_id", "attempts.id"),
+    _word("rule_id"),
+    _word("verdict"),
+    _word("status"),
+    _word("evidence_digest"),
+    _word("request_id"),
+    _word("provider_request_id", nullable=True),
+    _word("message_id", nullable=True),
+    _created(),
+    UniqueConstraint("attempt_id", "rule_id", "evidence_digest"),
+)
+Index(None, verdicts.c.invoice_id)
+
+exceptions = Table(
+    "exceptions",
+    metadata,
+    _id(),
+    _ref("invoice_id", "invoices.id"),
+    _word("reason"),
+    Column("episode", Integer, nullable=False),
+    _word("state"),
+    _text("detail"),
+    _word("task_id", nullable=True),
+    _word("task_state", default="none"),
+    _word("request_id"),
+    _time("closed_at"),
+    _created(),
+    UniqueConstraint("invoice_id", "reason", "episode"),
+)
+_partial("uq_exceptions_one_open", exceptions, "invoice_id", "reason", where="state = 'open'", unique=True)
+
+# --- the doors ------------------------------------------------------------------------------------------------------
+
+rejections = Table(
+    "rejections",
+    metadata,
+    _id(),
+    _word("channel"),
+    _word("routing_key", nullable=True),
+    _word("sender", nullable=True),
+    _word("event_source", nullable=True),
+    _word("event_id", nullable=True),
+    _word("event_type", nullable=True),
+    _text("problems"),
+    _bytes("body_sealed"),
+    Column("body_bytes", Integer, nullable=False),
+    _word("state", default="open"),
+    _word("message_id", nullable=True),
+    _time("resolved_at"),
+    _created(),
+)
+_partial("ix_rejections_open", rejections, "created_at", where="state = 'open'")
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _id(),
+    _word("name"),
+    _bytes("secret_hash"),
+    _text("crms"),
+    _time("revoked_at"),
+    _created(),
+    UniqueConstraint("secret_hash"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    _id(),
+    _word("actor"),
+    _word("action"),
+    _word("subject"),
+    _text("reason"),
+    _word("request_id"),
+    _text("detail", default="{}"),
+    _created(),
+)
+Index(None, audit.c.subject)

@@ -1,0 +1,111 @@
+"""One open transaction, what caused it, and the messages that it will add.
+
+`tx.then(message)` is how the next step is asked for: the message is written with the change that caused it, or not at
+all. Rows are added together at the end, in the order of their keys, so that two transactions cannot lock each other.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult
+from sqlalchemy.sql import Executable
+
+from contracts.base import Message, key_digest
+from contracts.catalog import QUEUES
+from contracts.delivery import Delivery
+from contracts.ids import new_id
+from db.sealing import Sealer
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why something is written: support follows these from the CRM's event to the last task."""
+
+    request_id: str
+    correlation: str | None = None  # the first message of the whole story
+    causation: str | None = None  # the message right before this one
+    traceparent: str | None = None
+
+    @classmethod
+    def new(cls, request_id: str | None = None, traceparent: str | None = None) -> "Cause":
+        """Begin a story; a request id is made when the caller has none."""
+        return cls(request_id or new_id(), traceparent=traceparent)
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message as it will be stored."""
+
+    id: str
+    queue: str
+    type: str
+    payload: str
+    sealed: bytes | None
+    dedup_key: str
+    digest: bytes
+    fingerprint: bytes
+    subject: str
+    correlation: str
+    causation: str | None
+    request_id: str
+    traceparent: str | None
+    delay_seconds: float
+
+    def delivery(self) -> Delivery:
+        """Name it for the broker."""
+        return Delivery.model_construct(
+            id=self.id,
+            type=self.type,
+            key=self.dedup_key,
+            subject=self.subject,
+            request_id=self.request_id,
+            traceparent=self.traceparent,
+        )
+
+
+def prepare(message: Message, cause: Cause, sealer: Sealer, delay_seconds: float = 0.0) -> NewMessage:
+    """Turn a message into its row; personal fields go into the sealed part."""
+    fields = message.model_dump(mode="json", exclude_defaults=True)
+    personal = {name: fields.pop(name) for name in message.SEALED if name in fields}
+    message_id = new_id()
+    key = message.key()
+    return NewMessage(
+        id=message_id,
+        queue=QUEUES[type(message)].value,
+        type=message.TYPE,
+        payload=json.dumps(fields, ensure_ascii=False, separators=(",", ":")),
+        sealed=sealer.seal_json(personal) if personal else None,
+        dedup_key=key,
+        digest=key_digest(key),
+        fingerprint=message.fingerprint(),
+        subject=message.subject(),
+        correlation=cause.correlation or message_id,
+        causation=cause.causation,
+        request_id=cause.request_id,
+        traceparent=cause.traceparent,
+        delay_seconds=delay_seconds,
+    )
+
+
+@dataclass(slots=True)
+class Tx:
+    """One open transaction."""
+
+    connection: Connection
+    sealer: Sealer
+    cause: Cause
+    is_postgres: bool
+    pending: list[NewMessage] = field(default_factory=list)
+    # (queue, delivery) of messages that were added and are due at once: published after the commit.
+    due: list[tuple[str, Delivery]] = field(default_factory=list)
+
+    def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        """Run one statement."""
+        return self.connection.execute(statement, parameters)
+
+    def then(self, message: Message, *, delay_seconds: float = 0.0) -> str:
+        """Add a message with this transaction; return the id that it gets unless its key is known already."""
+        new = prepare(message, self.cause, self.sealer, delay_seconds)
+        self.pending.append(new)
+        return new.id
