@@ -1,0 +1,105 @@
+"""Operating-system processes of private servers: whole families, signalled by process id and never by name."""
+
+import contextlib
+import os
+import pwd
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# PostgreSQL refuses to run as root, and the other two have no need of it.
+UNPRIVILEGED = ("postgres", "nobody")
+
+
+def unprivileged_user() -> pwd.struct_passwd | None:
+    """The user that servers run as: None when we are no root, because then it is ourselves."""
+    if os.geteuid() != 0:
+        return None
+    for name in UNPRIVILEGED:
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise LookupError(f"this machine has none of the users {', '.join(UNPRIVILEGED)} to run servers as")
+
+
+def run_as(user: pwd.struct_passwd | None) -> dict[str, Any]:
+    """The arguments for `subprocess` that drop root's rights."""
+    if user is None:
+        return {}
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(is_ready: Callable[[], bool], *, timeout_seconds: float, interval_seconds: float = 0.05) -> bool:
+    """Ask again and again; False when the time is over."""
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        if is_ready():
+            return True
+        time.sleep(interval_seconds)
+    return is_ready()
+
+
+def family(pid: int) -> list[int]:
+    """The process and all that descend from it, parents first.
+
+    Signalling a process group is not enough: PostgreSQL gives each of its children a session of its own.
+    """
+    children: dict[int, list[int]] = {}
+    for child, parent in _all_processes():
+        children.setdefault(parent, []).append(child)
+    found = [pid]
+    for member in found:
+        found.extend(children.get(member, []))
+    return found
+
+
+def signal_family(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process and its descendants; those that ended meanwhile are no error."""
+    for member in family(pid):
+        _send(member, number)
+
+
+def kill(members: list[int]) -> None:
+    """SIGKILL for a whole family, as a power cut would, and wait until none of it is left."""
+    for member in members:
+        _send(member, signal.SIGKILL)
+    wait_until(lambda: not any(_is_alive(member) for member in members), timeout_seconds=10)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        # An orphan that nobody has reaped yet is dead for our purpose.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _all_processes() -> list[tuple[int, int]]:
+    """Every process with its parent."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            # The name, in brackets, may hold blanks; state and parent follow it.
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        found.append((int(entry.name), int(fields[1])))
+    return found
