@@ -24,6 +24,7 @@ QUEUES: dict[type[Message], Queue] = {
     m.InvoiceCreated: Queue.LINK_CREATION,
     m.InvoiceCancelled: Queue.LINK_CREATION,
     m.LinkCreate: Queue.LINK_CREATION,
+    m.LinkExpire: Queue.LINK_CREATION,
     m.AttemptClose: Queue.LINK_CREATION,
     m.CheckoutStart: Queue.CHECKOUT,
     m.ProviderEventReceived: Queue.WEBHOOK_VERIFICATION,

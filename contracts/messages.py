@@ -1,7 +1,7 @@
 """Every message that travels, one frozen model per type, with its deduplication key beside it.
 
     from outside   invoice.created  invoice.cancelled  provider.event
-    between stages link.create  checkout.start  attempt.check  attempt.close
+    between stages link.create  link.expire  checkout.start  attempt.check  attempt.close
                    crm.update  crm.check  exception.raised  exception.cleared
     to outside     invoice.accepted  intake.rejected  payment.status_changed
 
@@ -227,6 +227,24 @@ class AttemptClose(Message):
     def key(self) -> str:
         """One closing per attempt."""
         return key_of("attempt.close", self.attempt)
+
+    def subject(self) -> str:
+        """Our invoice."""
+        return self.invoice
+
+
+class LinkExpire(Message):
+    """The lifetime of a link is over: ask a last time, then close it."""
+
+    TYPE: ClassVar[str] = "link.expire.v1"
+    FINGERPRINT: ClassVar[tuple[str, ...]] = ("link",)
+
+    invoice: str
+    link: str
+
+    def key(self) -> str:
+        """One end per link."""
+        return key_of("link.expire", self.link)
 
     def subject(self) -> str:
         """Our invoice."""

@@ -11,10 +11,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from contracts.delivery import Delivery
@@ -111,3 +114,29 @@ def _sqlite(url: URL, pool_size: int) -> Engine:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+class Trouble(StrEnum):
+    """What a database error means to somebody who holds a message."""
+
+    OUTAGE = "outage"  # the database is not there: nothing is known to be wrong with the message
+    BUSY = "busy"  # a lock was not had in time: the same will work in a moment
+    ERROR = "error"
+
+
+_OUTAGE_STATES = ("08", "57P", "53300", "25P03")
+_BUSY_STATES = ("55P03", "40P01", "40001")
+
+
+def trouble_of(error: BaseException) -> Trouble | None:
+    """Classify a database error; None for any other exception."""
+    if isinstance(error, PoolTimeout):
+        return Trouble.BUSY
+    if not isinstance(error, DBAPIError):
+        return None
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if state.startswith(_BUSY_STATES) or "database is locked" in str(error.orig):
+        return Trouble.BUSY
+    # psycopg gives no state when the connection itself is gone.
+    lost = error.connection_invalidated or (isinstance(error, OperationalError | InterfaceError) and not state)
+    return Trouble.OUTAGE if lost or state.startswith(_OUTAGE_STATES) else Trouble.ERROR

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import Connection, CursorResult, Row
 from sqlalchemy.sql import Executable
 
 from contracts.base import Message, key_digest
@@ -16,6 +16,10 @@ from contracts.catalog import QUEUES
 from contracts.delivery import Delivery
 from contracts.ids import new_id
 from db.sealing import Sealer
+
+
+# A row whose columns are attributes: what the aggregates give to code that knows no SQL.
+Record = Row[Any]
 
 
 @dataclass(frozen=True, slots=True)

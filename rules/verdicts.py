@@ -204,7 +204,7 @@ def _link_verdicts(fact: Money) -> list[Verdict]:
         return [Verdict("link.old", "paid by an older link")]
     if fact.link_was is LinkState.CANCELLED:
         return [Verdict("link.cancelled", "paid by a cancelled link")]
-    if fact.link_was is LinkState.EXPIRED or fact.occurred_at > fact.link_expires_at:
+    if fact.occurred_at > fact.link_expires_at:
         return [Verdict("link.late", "paid after the link had expired")]
     return []
 

@@ -1,0 +1,136 @@
+"""Attempts: one order at a provider each. At most one per link is open, by a unique index."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, case, func, insert, select, update
+
+from contracts.ids import new_id
+from contracts.statuses import OPEN_ATTEMPTS, AttemptState
+from db.schema import attempts
+from db.tx import Tx
+from db.types import db_now
+from rules.links import ATTEMPT_MOVES, may_leave
+
+_OPEN = tuple(sorted(state.value for state in OPEN_ATTEMPTS))
+
+
+def reserve(tx: Tx, link: Row[Any], account: str) -> Row[Any]:
+    """Make the link's next attempt, ours alone so far; the caller holds the invoice's lock and saw none open."""
+    attempt_id = new_id()
+    number = select(func.coalesce(func.max(attempts.c.number), 0) + 1).where(attempts.c.link_id == link.id)
+    made = insert(attempts).values(
+        id=attempt_id,
+        invoice_id=link.invoice_id,
+        link_id=link.id,
+        number=number.scalar_subquery(),
+        account=account,
+        reference=attempt_id,
+        state=AttemptState.RESERVED.value,
+        amount_minor=link.amount_minor,
+        currency=link.currency,
+    )
+    return tx.execute(made.returning(*attempts.c)).one()
+
+
+def get(tx: Tx, attempt_id: str) -> Row[Any]:
+    """Return one attempt."""
+    return tx.execute(select(attempts).where(attempts.c.id == attempt_id)).one()
+
+
+def lock(tx: Tx, attempt_id: str) -> Row[Any]:
+    """Lock one attempt and return it."""
+    return tx.execute(select(attempts).where(attempts.c.id == attempt_id).with_for_update()).one()
+
+
+def open_of_link(tx: Tx, link_id: str) -> Row[Any] | None:
+    """Return the link's open attempt, or None."""
+    return tx.execute(select(attempts).where(attempts.c.link_id == link_id, attempts.c.state.in_(_OPEN))).first()
+
+
+def open_of_invoice(tx: Tx, invoice_id: str) -> list[Row[Any]]:
+    """Return every attempt of the invoice that may still take money, by whatever link."""
+    found = select(attempts).where(attempts.c.invoice_id == invoice_id, attempts.c.state.in_(_OPEN))
+    return list(tx.execute(found).all())
+
+
+def of_invoice(tx: Tx, invoice_id: str) -> list[Row[Any]]:
+    """Return all attempts of an invoice, oldest first."""
+    found = select(attempts).where(attempts.c.invoice_id == invoice_id)
+    return list(tx.execute(found.order_by(attempts.c.id)).all())
+
+
+def by_order(tx: Tx, account: str, reference: str | None, provider_order_id: str | None) -> Row[Any] | None:
+    """Find the attempt that a provider speaks of: by our reference, else by its own order id."""
+    found = None
+    if reference:
+        found = tx.execute(
+            select(attempts).where(attempts.c.account == account, attempts.c.reference == reference)
+        ).first()
+    if found is None and provider_order_id:
+        found = tx.execute(
+            select(attempts).where(attempts.c.account == account, attempts.c.provider_order_id == provider_order_id)
+        ).first()
+    return found
+
+
+def opened(
+    tx: Tx, attempt_id: str, *, provider_order_id: str, pay_url: str, expires_at: datetime | None
+) -> bool:
+    """Note that the order exists and where the customer pays; False: the attempt went elsewhere meanwhile."""
+    moved = (
+        update(attempts)
+        .where(
+            attempts.c.id == attempt_id,
+            attempts.c.state.in_((AttemptState.RESERVED.value, AttemptState.UNKNOWN.value)),
+        )
+        .values(
+            state=AttemptState.OPEN.value,
+            provider_order_id=provider_order_id,
+            pay_url_sealed=tx.sealer.seal(pay_url.encode()),
+            expires_at=expires_at,
+            opened_at=db_now(),
+        )
+    )
+    return bool(tx.execute(moved).rowcount)
+
+
+def learn_order(tx: Tx, attempt_id: str, provider_order_id: str) -> None:
+    """Keep the provider's order id when evidence tells it first."""
+    unknown = update(attempts).where(attempts.c.id == attempt_id, attempts.c.provider_order_id.is_(None))
+    tx.execute(unknown.values(provider_order_id=provider_order_id))
+
+
+def move(tx: Tx, attempt_id: str, to: AttemptState, *, error: str | None = None) -> bool:
+    """Move an attempt if the table of moves allows; False: nothing moved."""
+    ended = None if to in OPEN_ATTEMPTS else db_now()
+    moved = (
+        update(attempts)
+        .where(attempts.c.id == attempt_id, attempts.c.state.in_(may_leave(ATTEMPT_MOVES, to)))
+        .values(state=to.value, ended_at=ended, error=func.coalesce(error, attempts.c.error))
+    )
+    return bool(tx.execute(moved).rowcount)
+
+
+def next_check(tx: Tx, attempt_id: str) -> int:
+    """Count one more question to the provider about this attempt."""
+    raised = update(attempts).where(attempts.c.id == attempt_id).values(check_no=attempts.c.check_no + 1)
+    return int(tx.execute(raised.returning(attempts.c.check_no)).scalar_one())
+
+
+def note_check(tx: Tx, attempt_id: str, message_id: str) -> None:
+    """Remember the message of the newest check, so that an event can hasten it."""
+    tx.execute(update(attempts).where(attempts.c.id == attempt_id).values(check_message_id=message_id))
+
+
+def pay_url(tx: Tx, attempt: Row[Any]) -> str | None:
+    """Return the provider's page of an open attempt."""
+    return tx.sealer.open(attempt.pay_url_sealed).decode() if attempt.pay_url_sealed else None
+
+
+def summary(tx: Tx, invoice_id: str) -> Row[Any]:
+    """Return how many attempts are open, and the newest one's state."""
+    is_open = case((attempts.c.state.in_(_OPEN), 1), else_=0)
+    newest = select(attempts.c.state).where(attempts.c.invoice_id == invoice_id).order_by(attempts.c.id.desc()).limit(1)
+    counted = select(func.coalesce(func.sum(is_open), 0).label("open"), newest.scalar_subquery().label("last"))
+    return tx.execute(counted.where(attempts.c.invoice_id == invoice_id)).one()

@@ -1,0 +1,76 @@
+"""Exceptions: cases that no rule may close alone. At most one open per invoice and reason, by a unique index."""
+
+from typing import Any
+
+from sqlalchemy import Row, func, insert, select, update
+
+from contracts.ids import new_id
+from contracts.messages import ExceptionCleared, ExceptionRaised
+from db.schema import exceptions
+from db.tx import Tx
+from db.types import db_now
+
+
+def open_reasons(tx: Tx, invoice_id: str) -> set[str]:
+    """Return the reasons that are open now."""
+    found = select(exceptions.c.reason).where(exceptions.c.invoice_id == invoice_id, exceptions.c.state == "open")
+    return set(tx.execute(found).scalars())
+
+
+def raise_(tx: Tx, invoice_id: str, reason: str, detail: str) -> bool:
+    """Open an exception and ask for its task; False when it is open already. The caller holds the invoice's lock."""
+    if reason in open_reasons(tx, invoice_id):
+        return False
+    same = (exceptions.c.invoice_id == invoice_id, exceptions.c.reason == reason)
+    episode = int(tx.execute(select(func.coalesce(func.max(exceptions.c.episode), 0) + 1).where(*same)).scalar_one())
+    exception_id = new_id()
+    tx.execute(
+        insert(exceptions).values(
+            id=exception_id,
+            invoice_id=invoice_id,
+            reason=reason,
+            episode=episode,
+            state="open",
+            detail=detail,
+            request_id=tx.cause.request_id,
+        )
+    )
+    tx.then(ExceptionRaised(invoice=invoice_id, exception=exception_id, reason=reason, episode=episode))
+    return True
+
+
+def clear(tx: Tx, invoice_id: str, reason: str) -> bool:
+    """Close an open exception and ask to close its task; False when none is open."""
+    closed = (
+        update(exceptions)
+        .where(exceptions.c.invoice_id == invoice_id, exceptions.c.reason == reason, exceptions.c.state == "open")
+        .values(state="closed", closed_at=db_now())
+        .returning(exceptions.c.id, exceptions.c.episode)
+    )
+    row = tx.execute(closed).first()
+    if row is None:
+        return False
+    tx.then(ExceptionCleared(invoice=invoice_id, exception=row.id, reason=reason, episode=row.episode))
+    return True
+
+
+def lock(tx: Tx, exception_id: str) -> Row[Any]:
+    """Lock one exception and return it."""
+    return tx.execute(select(exceptions).where(exceptions.c.id == exception_id).with_for_update()).one()
+
+
+def get(tx: Tx, exception_id: str) -> Row[Any]:
+    """Return one exception."""
+    return tx.execute(select(exceptions).where(exceptions.c.id == exception_id)).one()
+
+
+def set_task(tx: Tx, exception_id: str, task_state: str, task_id: str | None = None) -> None:
+    """Note the CRM's task: none, skipped, open or closed."""
+    values = {"task_state": task_state} | ({"task_id": task_id} if task_id is not None else {})
+    tx.execute(update(exceptions).where(exceptions.c.id == exception_id).values(**values))
+
+
+def of_invoice(tx: Tx, invoice_id: str) -> list[Row[Any]]:
+    """Return all exceptions of an invoice, oldest first."""
+    found = select(exceptions).where(exceptions.c.invoice_id == invoice_id)
+    return list(tx.execute(found.order_by(exceptions.c.id)).all())

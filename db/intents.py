@@ -1,0 +1,74 @@
+"""Intents: committed notes that we are about to do something outside that cannot be repeated safely.
+
+Who finds an intent without a result never calls: he asks. Results: done, not_done (surely nothing happened), given_up.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import insert, select, update
+
+from contracts.ids import new_id
+from db.message_store import Claimed
+from db.schema import intents
+from db.tx import Tx
+from db.types import db_after, db_now
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """An intent that was declared before and has no result: it may have happened."""
+
+    deadline: datetime  # after it, the call cannot still be on its way from us
+    now: datetime
+
+
+def declare(tx: Tx, operation: str, reference: str, claimed: Claimed, *, call_seconds: float) -> Earlier | None:
+    """Declare the intent and return None, or return the earlier one that is still open (declare nothing then).
+
+    """
+    same = (intents.c.operation == operation, intents.c.reference == reference)
+    known = tx.execute(select(intents, db_now().label("now")).where(*same).with_for_update()).first()
+    if known is None:
+        tx.execute(
+            insert(intents).values(
+                id=new_id(),
+                operation=operation,
+                reference=reference,
+                message_id=claimed.id,
+                claim_no=claimed.claim_no,
+                deadline=db_after(call_seconds),
+            )
+        )
+        return None
+    if known.result in (None, "done", "given_up"):
+        return Earlier(known.deadline, known.now)
+    tx.execute(
+        update(intents)
+        .where(*same)
+        .values(
+            message_id=claimed.id,
+            claim_no=claimed.claim_no,
+            deadline=db_after(call_seconds),
+            result=None,
+            resolved_at=None,
+        )
+    )
+    return None
+
+
+def resolve(tx: Tx, operation: str, reference: str, result: str) -> None:
+    """Write what became of an intent."""
+    tx.execute(
+        update(intents)
+        .where(intents.c.operation == operation, intents.c.reference == reference, intents.c.result.is_(None))
+        .values(result=result, resolved_at=db_now())
+    )
+
+
+def is_open(tx: Tx, operation: str, reference: str) -> bool:
+    """Tell whether the intent was declared and has no result."""
+    found = select(intents.c.id).where(
+        intents.c.operation == operation, intents.c.reference == reference, intents.c.result.is_(None)
+    )
+    return tx.execute(found).first() is not None

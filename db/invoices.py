@@ -1,0 +1,205 @@
+"""Invoices: one row per payable of a CRM, its versions, and the lease of the one writer of its CRM record.
+
+Everything that changes an invoice holds the row's lock first (`lock`, `lock_named`); the order of locks is
+invoice, link, attempt, message.
+"""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from contracts.ids import new_id
+from contracts.messages import InvoiceCreated
+from contracts.statuses import Flag
+from db.schema import invoice_versions, invoices, tombstones
+from db.tx import Tx
+from db.types import db_after, db_now
+
+
+def _insert(tx: Tx, table: Any) -> Any:
+    return postgres_insert(table) if tx.is_postgres else sqlite_insert(table)
+
+
+def lock(tx: Tx, invoice_id: str) -> Row[Any]:
+    """Lock one invoice and return it."""
+    return tx.execute(select(invoices).where(invoices.c.id == invoice_id).with_for_update()).one()
+
+
+def get(tx: Tx, invoice_id: str) -> Row[Any]:
+    """Return one invoice as it is now."""
+    return tx.execute(select(invoices).where(invoices.c.id == invoice_id)).one()
+
+
+def exists(tx: Tx, invoice_id: str) -> bool:
+    """Tell whether this is the id of an invoice."""
+    return tx.execute(select(invoices.c.id).where(invoices.c.id == invoice_id)).first() is not None
+
+
+def find(tx: Tx, crm: str, external_id: str, payable_type: str = "invoice") -> Row[Any] | None:
+    """Return the invoice that the CRM calls so, or None."""
+    return tx.execute(select(invoices).where(*_named(invoices, crm, payable_type, external_id))).first()
+
+
+def lock_named(tx: Tx, message: InvoiceCreated, *, account: str, version: int) -> tuple[Row[Any], bool]:
+    """Lock the message's invoice; make it first when it is new. Return it and whether it is new."""
+    made = tx.execute(
+        _insert(tx, invoices)
+        .values(
+            id=new_id(),
+            crm=message.crm,
+            payable_type=message.type,
+            external_id=message.invoice_id,
+            version=version,
+            status="pending",
+            request_id=tx.cause.request_id,
+            **_wanted(tx, message, account),
+        )
+        .on_conflict_do_nothing()
+    )
+    named = select(invoices).where(*_named(invoices, message.crm, message.type, message.invoice_id))
+    return tx.execute(named.with_for_update()).one(), bool(made.rowcount)
+
+
+def _wanted(tx: Tx, message: InvoiceCreated, account: str) -> dict[str, Any]:
+    return {
+        "kind": message.kind,
+        "deal_id": message.deal_id,
+        "amount_minor": message.amount_minor,
+        "currency": message.currency,
+        "purpose": message.purpose,
+        "customer_sealed": tx.sealer.seal_json(message.customer.model_dump(mode="json", exclude_none=True)),
+        "locale": message.customer.locale,
+        "manager_id": message.manager.id if message.manager else None,
+        "manager_name": message.manager.name if message.manager else None,
+        "created_by": message.created_by,
+        "account": account,
+    }
+
+
+def change_version(tx: Tx, invoice_id: str, message: InvoiceCreated, *, account: str, version: int) -> None:
+    """Replace what is wanted by a newer version."""
+    tx.execute(
+        update(invoices)
+        .where(invoices.c.id == invoice_id, invoices.c.version < version)
+        .values(version=version, request_id=tx.cause.request_id, **_wanted(tx, message, account))
+    )
+
+
+def versions(tx: Tx, invoice_id: str) -> dict[int, bytes]:
+    """Return the fingerprint of every known version."""
+    found = select(invoice_versions.c.version, invoice_versions.c.fingerprint)
+    return {row.version: row.fingerprint for row in tx.execute(found.where(invoice_versions.c.invoice_id == invoice_id))}
+
+
+def add_version(tx: Tx, invoice_id: str, message: InvoiceCreated, *, version: int, content: bytes, message_id: str) -> None:
+    """Remember what a version said."""
+    tx.execute(
+        insert(invoice_versions).values(
+            invoice_id=invoice_id,
+            version=version,
+            fingerprint=content,
+            amount_minor=message.amount_minor,
+            currency=message.currency,
+            purpose=message.purpose,
+            message_id=message_id,
+        )
+    )
+
+
+def cancelled_through(tx: Tx, crm: str, payable_type: str, external_id: str) -> int:
+    """Return the version up to which the CRM cancelled, 0 for none."""
+    found = select(tombstones.c.cancelled_through).where(*_named(tombstones, crm, payable_type, external_id))
+    return tx.execute(found.with_for_update()).scalar() or 0
+
+
+def cancel_through(tx: Tx, crm: str, payable_type: str, external_id: str, version: int) -> None:
+    """Remember that everything up to a version is cancelled, also when the invoice has not come yet."""
+    row = _insert(tx, tombstones).values(
+        crm=crm, payable_type=payable_type, external_id=external_id, cancelled_through=version
+    )
+    tx.execute(
+        row.on_conflict_do_update(
+            index_elements=["crm", "payable_type", "external_id"],
+            set_={"cancelled_through": row.excluded.cancelled_through},
+            where=tombstones.c.cancelled_through < row.excluded.cancelled_through,
+        )
+    )
+
+
+def _named(table: Any, crm: str, payable_type: str, external_id: str) -> tuple[Any, ...]:
+    return table.c.crm == crm, table.c.payable_type == payable_type, table.c.external_id == external_id
+
+
+def set_standing(
+    tx: Tx,
+    invoice_id: str,
+    *,
+    status: str,
+    flags: Iterable[Flag],
+    paid_minor: int,
+    refunded_minor: int,
+    paid_at: datetime | None,
+    provider_reference: str | None,
+    paid_account: str | None,
+) -> None:
+    """Write where the invoice stands; the caller holds its lock."""
+    tx.execute(
+        update(invoices)
+        .where(invoices.c.id == invoice_id)
+        .values(
+            status=status,
+            flags=json.dumps([flag.value for flag in flags]),
+            paid_minor=paid_minor,
+            refunded_minor=refunded_minor,
+            paid_at=paid_at,
+            provider_reference=provider_reference,
+            paid_account=paid_account,
+        )
+    )
+
+
+def flags_of(invoice: Row[Any]) -> tuple[Flag, ...]:
+    """Return the flags of an invoice row."""
+    return tuple(Flag(flag) for flag in json.loads(invoice.flags))
+
+
+def raise_revision(tx: Tx, invoice_id: str) -> int:
+    """Count one more change that the CRM must see; return the new revision."""
+    raised = update(invoices).where(invoices.c.id == invoice_id).values(revision=invoices.c.revision + 1)
+    return int(tx.execute(raised.returning(invoices.c.revision)).scalar_one())
+
+
+# --- the one writer of the CRM's record -----------------------------------------------------------------------------
+
+
+def take_crm_lease(tx: Tx, invoice_id: str, writer: str, *, seconds: float) -> Row[Any] | None:
+    """Become the one writer of the invoice's CRM record; None: somebody else is."""
+    free = or_(
+        invoices.c.crm_writer.is_(None), invoices.c.crm_writer == writer, invoices.c.crm_writer_until < db_now()
+    )
+    taken = (
+        update(invoices)
+        .where(invoices.c.id == invoice_id, free)
+        .values(crm_writer=writer, crm_writer_until=db_after(seconds))
+    )
+    return tx.execute(taken.returning(*invoices.c)).first()
+
+
+def release_crm_lease(tx: Tx, invoice_id: str, writer: str, *, written_revision: int | None = None) -> bool:
+    """Stop being the writer; note the revision that was written and read back. False: the lease was lost."""
+    values: dict[str, Any] = {"crm_writer": None, "crm_writer_until": None}
+    if written_revision is not None:
+        values["crm_revision"] = written_revision
+    released = update(invoices).where(invoices.c.id == invoice_id, invoices.c.crm_writer == writer)
+    return bool(tx.execute(released.values(**values)).rowcount)
+
+
+def next_crm_check(tx: Tx, invoice_id: str) -> int:
+    """Count one more look at the CRM's record."""
+    raised = update(invoices).where(invoices.c.id == invoice_id).values(crm_check_no=invoices.c.crm_check_no + 1)
+    return int(tx.execute(raised.returning(invoices.c.crm_check_no)).scalar_one())

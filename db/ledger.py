@@ -1,0 +1,125 @@
+"""Provider transactions and verdicts: the money that moved, and what we said it means. Rows are only ever added."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from contracts.evidence import ProviderTransaction, TransactionKind
+from contracts.ids import new_id
+from contracts.statuses import LinkState
+from db.schema import attempts, links, transactions, verdicts
+from db.tx import Tx
+from rules.verdicts import Money, Verdict
+
+
+def record(
+    tx: Tx,
+    account: str,
+    moved: Iterable[ProviderTransaction],
+    *,
+    invoice_id: str | None,
+    attempt_id: str | None,
+) -> int:
+    """Keep transactions that are new; without an invoice they lie in the unmatched inbox. Return how many were new."""
+    made = 0
+    for transaction in moved:
+        values = {
+            "id": new_id(),
+            "account": account,
+            "provider_transaction_id": transaction.provider_transaction_id,
+            "kind": transaction.kind.value,
+            "amount_minor": transaction.amount_minor,
+            "currency": transaction.currency,
+            "occurred_at": transaction.occurred_at,
+            "invoice_id": invoice_id,
+            "attempt_id": attempt_id,
+        }
+        into = postgres_insert(transactions) if tx.is_postgres else sqlite_insert(transactions)
+        added = tx.execute(into.values(**values).on_conflict_do_nothing()).rowcount
+        made += added or _adopt(tx, values)
+    return made
+
+
+def _adopt(tx: Tx, values: dict[str, Any]) -> int:
+    """Give an unmatched transaction its invoice once we know it."""
+    if values["invoice_id"] is None:
+        return 0
+    unmatched = update(transactions).where(
+        transactions.c.account == values["account"],
+        transactions.c.kind == values["kind"],
+        transactions.c.provider_transaction_id == values["provider_transaction_id"],
+        transactions.c.invoice_id.is_(None),
+    )
+    return tx.execute(unmatched.values(invoice_id=values["invoice_id"], attempt_id=values["attempt_id"])).rowcount
+
+
+def money_of(tx: Tx, invoice_id: str, newest_link_id: str | None) -> list[Money]:
+    """Return all money of an invoice, with the state of the link that each came by."""
+    found = (
+        select(transactions, links.c.state, links.c.expires_at, links.c.id.label("link_id"))
+        .join(attempts, attempts.c.id == transactions.c.attempt_id)
+        .join(links, links.c.id == attempts.c.link_id)
+        .where(transactions.c.invoice_id == invoice_id)
+    )
+    return [
+        Money(
+            kind=TransactionKind(row.kind),
+            amount_minor=row.amount_minor,
+            currency=row.currency,
+            occurred_at=row.occurred_at,
+            attempt_id=row.attempt_id,
+            link_was=LinkState(row.state),
+            link_expires_at=row.expires_at,
+            link_current=row.link_id == newest_link_id,
+        )
+        for row in tx.execute(found)
+    ]
+
+
+def last_capture(tx: Tx, invoice_id: str) -> Row[Any] | None:
+    """Return the capture that the CRM is told about: the newest one."""
+    found = select(transactions).where(
+        transactions.c.invoice_id == invoice_id, transactions.c.kind == TransactionKind.CAPTURE.value
+    )
+    return tx.execute(found.order_by(transactions.c.occurred_at.desc()).limit(1)).first()
+
+
+def write_verdicts(
+    tx: Tx,
+    given: Iterable[Verdict],
+    *,
+    invoice_id: str,
+    attempt_id: str,
+    status: str,
+    evidence_digest: str,
+    provider_request_id: str | None,
+    message_id: str | None,
+) -> None:
+    """Keep what was decided and by which rule; the same decision on the same evidence is kept once."""
+    known = set(
+        tx.execute(
+            select(verdicts.c.rule_id).where(
+                verdicts.c.attempt_id == attempt_id, verdicts.c.evidence_digest == evidence_digest
+            )
+        ).scalars()
+    )
+    for verdict in given:
+        if verdict.rule_id not in known:
+            known.add(verdict.rule_id)
+            tx.execute(
+                insert(verdicts).values(
+                    id=new_id(),
+                    invoice_id=invoice_id,
+                    attempt_id=attempt_id,
+                    rule_id=verdict.rule_id,
+                    verdict=verdict.meaning,
+                    status=status,
+                    evidence_digest=evidence_digest,
+                    request_id=tx.cause.request_id,
+                    provider_request_id=provider_request_id,
+                    message_id=message_id,
+                )
+            )

@@ -1,0 +1,68 @@
+"""The composition root: settings in, dependencies out."""
+
+from importlib.metadata import entry_points
+from typing import Any
+
+from db.database import Database
+from db.sealing import Sealer
+from gateways.crms.base import Crm
+from gateways.providers.base import Provider
+from runtime.deps import Deps, EventPublisher
+from runtime.settings import AccountSettings, CrmSettings, Settings, SettingsError
+from runtime.tokens import LinkTokens
+
+PROVIDERS_GROUP = "paylinks.providers"
+CRMS_GROUP = "paylinks.crms"
+
+
+def build(settings: Settings, *, events: EventPublisher | None = None) -> Deps:
+    """Build everything a process uses; nothing connects before first use."""
+    database = Database(
+        settings.database_url,
+        Sealer([key.get_secret_value() for key in settings.data_keys]),
+        pool_size=settings.pool_size,
+    )
+    tokens = LinkTokens(
+        [(key.id, key.secret.get_secret_value()) for key in settings.link_keys], settings.public_base_url
+    )
+    return Deps(
+        settings=settings,
+        database=database,
+        tokens=tokens,
+        providers={name: _provider(name, account) for name, account in settings.accounts.items()},
+        crms={name: _crm(name, crm) for name, crm in settings.crms.items()},
+        events=events,
+    )
+
+
+def close(deps: Deps) -> None:
+    """Release every connection."""
+    for gateway in (*deps.providers.values(), *deps.crms.values()):
+        gateway.close()
+    deps.database.dispose()
+
+
+def _provider(name: str, account: AccountSettings) -> Provider:
+    factory = _adapter(PROVIDERS_GROUP, account.adapter, f"accounts.{name}.adapter")
+    provider: Provider = factory(
+        name=name,
+        base_url=account.base_url,
+        api_key=account.api_key.get_secret_value(),
+        webhook_secrets=tuple(secret.get_secret_value() for secret in account.webhook_secrets),
+        **account.options,
+    )
+    return provider
+
+
+def _crm(name: str, crm: CrmSettings) -> Crm:
+    factory = _adapter(CRMS_GROUP, crm.adapter, f"crms.{name}.adapter")
+    adapter: Crm = factory(name=name, base_url=crm.base_url, token=crm.token.get_secret_value())
+    return adapter
+
+
+def _adapter(group: str, name: str, setting: str) -> Any:
+    found = entry_points(group=group)
+    if name not in found.names:
+        known = ", ".join(sorted(found.names)) or "none"
+        raise SettingsError(f"{setting}: no adapter of that name is installed; known are {known}")
+    return found[name].load()

@@ -1,0 +1,143 @@
+"""Settings: frozen, read in one place, from `paylinks.toml` and the environment.
+
+Order, the first wins: environment (PAYLINKS_..., `__` for nesting), a secrets folder (PAYLINKS_SECRETS_DIR, one file
+per setting), the file named by PAYLINKS_CONFIG (or ./paylinks.toml). No secret has a default, and no error shows one.
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from contracts.base import Slug
+from contracts.envelope import contract_error
+from contracts.money import CURRENCIES
+
+
+class SettingsError(Exception):
+    """The configuration is not usable; the text names each setting, never its value."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class AccountSettings(_Part):
+    """One account at one payment provider."""
+
+    adapter: str
+    base_url: str
+    api_key: SecretStr
+    # Several while a secret is being changed; each may sign.
+    webhook_secrets: tuple[SecretStr, ...] = ()
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class CrmSettings(_Part):
+    """One CRM that sends invoices and gets results."""
+
+    adapter: str
+    base_url: str
+    token: SecretStr
+    amqp_users: tuple[str, ...] = ()  # AMQP user ids that may speak for it; empty: any
+
+
+class LinkKey(_Part):
+    """A key that makes link tokens. Old ones stay as long as their links are out."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$")]
+    secret: SecretStr = Field(min_length=32)
+
+
+class Settings(BaseSettings):
+    """Everything that a process needs to know."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PAYLINKS_", env_nested_delimiter="__", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    database_url: str
+    broker_url: str = "memory://"
+    redis_url: str | None = None
+    # Where our own exchanges live; none: no AMQP intake and no outbound events.
+    amqp_url: str | None = None
+    public_base_url: str = "http://127.0.0.1:8080"
+    data_keys: tuple[SecretStr, ...] = Field(min_length=1)  # newest first; each url-safe base64 of 32 bytes
+    link_keys: tuple[LinkKey, ...] = Field(min_length=1)  # newest first
+    accounts: dict[Slug, AccountSettings] = Field(default_factory=dict)
+    crms: dict[Slug, CrmSettings] = Field(default_factory=dict)
+    # Currency -> account; "*" is for the rest.
+    routing: dict[str, str] = Field(default_factory=dict)
+    queue_prefix: Annotated[str, Field(pattern=r"^[a-z0-9._-]{0,40}$")] = "paylinks."
+    delivery_queue_type: Literal["quorum", "classic"] = "quorum"
+    pool_size: int = 10
+    # An upper bound on leases; shorter ones find a dead worker sooner and claim fewer at once.
+    lease_cap: timedelta = timedelta(minutes=2)
+    poll_interval: timedelta = timedelta(seconds=2)  # a worker that heard nothing for so long asks the store
+    relay_interval: timedelta = timedelta(milliseconds=250)
+    webhook_max_bytes: int = 64 * 1024
+    webhook_waiting_limit: int = 2000
+    log_level: str = "INFO"
+    # A multiplier on retry pauses and check ages, for rehearsals; 1 in production.
+    time_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+    halt_at: str | None = None  # for fault tests: stop the process dead at this named point
+
+    @field_validator("routing")
+    @classmethod
+    def _currencies_are_known(cls, value: dict[str, str]) -> dict[str, str]:
+        unknown = sorted(set(value) - {*CURRENCIES, "*"})
+        if unknown:
+            raise ValueError(f"unknown currencies {', '.join(unknown)}; use ISO 4217 codes or *")
+        return value
+
+    @model_validator(mode="after")
+    def _routes_lead_to_accounts(self) -> "Settings":
+        missing = sorted(set(self.routing.values()) - set(self.accounts))
+        if missing:
+            raise ValueError(f"routing names accounts that are not configured: {', '.join(missing)}")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Add the secrets folder and the TOML file behind the environment."""
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        folder = os.environ.get("PAYLINKS_SECRETS_DIR") or os.environ.get("CREDENTIALS_DIRECTORY")
+        if folder:
+            sources.append(SecretsSettingsSource(settings_cls, secrets_dir=folder))
+        sources.append(TomlConfigSettingsSource(settings_cls, toml_file=config_file()))
+        return tuple(sources)
+
+    def account_for(self, currency: str, wanted: str | None) -> str | None:
+        """Return the account that takes an invoice: the one it names, else the currency's route, else None."""
+        if wanted is not None:
+            return wanted if wanted in self.accounts else None
+        return self.routing.get(currency) or self.routing.get("*")
+
+
+def config_file() -> Path:
+    """Return the path of the settings file."""
+    return Path(os.environ.get("PAYLINKS_CONFIG", "paylinks.toml"))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; raise SettingsError that names what is wrong."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError(str(contract_error(error))) from None

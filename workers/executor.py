@@ -1,0 +1,235 @@
+"""The executor: claims messages of a queue, runs their stages, and writes how each run ended.
+
+    claim ──> run the stage ──> concluded by the stage itself        done
+                           ├──> an outcome                           finished, or not yet
+                           ├──> Unavailable, Unknown, any error      failed: next try by the stage's schedule, or dead
+                           ├──> Refused                              dead at once: the same call will never succeed
+                           └──> lost claim, busy or absent database  given back, nothing counted
+"""
+
+import hashlib
+import os
+import socket
+import threading
+import time
+import traceback
+
+import structlog
+
+from contracts.catalog import Queue
+from contracts.ids import new_id
+from db import invoices, message_store
+from db.database import Trouble, trouble_of
+from db.message_store import Claimed, ClaimLost, Failure
+from gateways.errors import GatewayError, Refused, Unavailable
+from rules.verdicts import Reason
+from runtime import points
+from runtime.deps import Deps
+from workers.held import Held, TimeLimitExceeded
+from workers.stage import Outcome, Stage, stages_of
+from workers.standing import raise_exception
+
+# A delivery keeps its thread for no longer than this when the process serves other queues too.
+SLICE_SECONDS = 1.0
+BUSY_PAUSE_SECONDS = 0.3
+OUTAGE_PAUSE_SECONDS = 1.0
+MAX_ERROR_LENGTH = 500
+
+log = structlog.get_logger()
+
+
+class Executor:
+    """Runs the stages of some queues in this process."""
+
+    def __init__(self, deps: Deps, queues: list[str]) -> None:
+        """Serve these queues; their stages must be registered by now."""
+        self._deps = deps
+        self._stages = {queue: stages_of(queue) for queue in queues}
+        self._worker = f"{socket.gethostname()}:{os.getpid()}:{new_id()[-6:]}"
+        self._stopping = threading.Event()
+        self.held = Held(deps.database)
+        self.heard: dict[str, float] = dict.fromkeys(queues, 0.0)
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues that are served here."""
+        return list(self._stages)
+
+    def serve(self, queue: str, named: str | None = None) -> bool:
+        """Work on what is due in a queue, the named message first; return whether more is probably due."""
+        self.heard[queue] = time.monotonic()
+        until = time.monotonic() + SLICE_SECONDS
+        size = self._claim_size(queue)
+        while not self._stopping.is_set():
+            batch = self._claim(queue, named, size)
+            for claimed in batch:
+                self._run(claimed)
+            if len(batch) < size:
+                return False
+            if time.monotonic() > until and len(self._stages) > 1:
+                return True
+            named = None
+        return False
+
+    def serve_alone(self, queue: str) -> None:
+        """Work on one message that killed its worker before, with no neighbours."""
+        if not self._stopping.is_set():
+            for claimed in self._claim(queue, None, 1, alone=True):
+                self._run(claimed)
+
+    def stop(self) -> None:
+        """Start nothing more; what is claimed and has not begun is given back."""
+        self._stopping.set()
+
+    def give_back_all(self) -> None:
+        """Give back whatever is still held: a run that goes on will find that it may not conclude."""
+        for claimed in self.held.all():
+            self._give_back(claimed)
+
+    def _claim_size(self, queue: str) -> int:
+        cap = self._deps.settings.lease_cap
+        return min((stage.claim_size(cap) for stage in self._stages[queue].values()), default=1)
+
+    def _claim(self, queue: str, named: str | None, size: int, *, alone: bool = False) -> list[Claimed]:
+        stages = self._stages[queue]
+        lease = max(stage.lease(self._deps.settings.lease_cap) for stage in stages.values()).total_seconds()
+        with self._deps.database.begin() as tx:
+            batch = message_store.claim(
+                tx,
+                queue,
+                list(stages),
+                worker=self._worker,
+                limit=size,
+                lease_seconds=lease,
+                named=named,
+                alone=alone,
+            )
+        self.held.take(batch, lease)
+        if batch:
+            points.reach(f"{queue}.{points.CLAIMED}")
+        return batch
+
+    def _run(self, claimed: Claimed) -> None:
+        """Run one message to an end; no exception leaves here."""
+        if self._stopping.is_set():
+            self._give_back(claimed)
+            return
+        stage = self._stages[claimed.queue][claimed.type]
+        began = time.perf_counter()
+        try:
+            with self.held.running(claimed, limit_seconds=stage.time_limit.total_seconds()):
+                run = self._deps.running(claimed)
+                outcome = stage.function(claimed.message(self._deps.database.sealer), run)
+            ended = run.ended[0] if run.ended else self._end(stage, claimed, outcome)
+            self._log(claimed, ended, began, outcome.detail)
+        except ClaimLost:
+            self._log(claimed, "claim_lost", began)
+        except (Exception, TimeLimitExceeded) as error:
+            self._settle(stage, claimed, error, began)
+        finally:
+            self.held.release(claimed)
+
+    def _end(self, stage: Stage, claimed: Claimed, outcome: Outcome) -> str:
+        """Finish what the stage did not conclude by itself."""
+        if outcome.after_seconds is None:
+            with self._deps.running(claimed).begin() as tx:
+                message_store.finish(tx, claimed, outcome.name, detail=outcome.detail)
+            return outcome.name
+        if claimed.waits < stage.max_waits:
+            with self._deps.database.begin() as tx:
+                message_store.wait(
+                    tx, claimed, seconds=self._scaled(outcome.after_seconds), reason=outcome.detail or ""
+                )
+            return "not_yet"
+        with self._deps.running(claimed).begin() as tx:
+            self._tell_manager(tx, claimed, stage.waits_end_in, outcome.detail or "")
+            message_store.finish(tx, claimed, "waited_in_vain", detail=outcome.detail)
+        return "waited_in_vain"
+
+    def _settle(self, stage: Stage, claimed: Claimed, error: BaseException, began: float) -> None:
+        """Record how a run failed; while the database is away, try until the lease is over."""
+        trouble = trouble_of(error)
+        until = time.monotonic() + stage.lease(self._deps.settings.lease_cap).total_seconds()
+        while True:
+            try:
+                if trouble in (Trouble.BUSY, Trouble.OUTAGE):
+                    self._give_back(claimed, BUSY_PAUSE_SECONDS, swallow=False)
+                    self._log(claimed, f"given_back_{trouble}", began)
+                else:
+                    self._log(claimed, self._fail(stage, claimed, error), began, _safe_text(error))
+                return
+            except ClaimLost:
+                self._log(claimed, "claim_lost", began)
+                return
+            except Exception as again:
+                if trouble_of(again) is None or time.monotonic() > until or self._stopping.is_set():
+                    log.warning("stage.unsettled", message_id=claimed.id, error=type(again).__name__)
+                    return
+                time.sleep(OUTAGE_PAUSE_SECONDS)
+
+    def _fail(self, stage: Stage, claimed: Claimed, error: BaseException) -> str:
+        pause = None if isinstance(error, Refused) else stage.schedule.pause_after(claimed.failures + 1)
+        if pause is not None:
+            pause = self._scaled(pause)
+            if isinstance(error, Unavailable) and error.retry_after_seconds:
+                pause = max(pause, error.retry_after_seconds)
+        with self._deps.running(claimed).begin() as tx:
+            message_store.fail(tx, claimed, failure_of(claimed, error), retry_in_seconds=pause)
+            if pause is None:
+                self._tell_manager(tx, claimed, Reason.DEAD_LETTER, f"{claimed.type}: {_safe_text(error)}")
+        return "failed" if pause is not None else "dead"
+
+    def _tell_manager(self, tx: object, claimed: Claimed, reason: Reason, detail: str) -> None:
+        if claimed.queue != Queue.MANAGER_TASKS and invoices.exists(tx, claimed.subject):  # type: ignore[arg-type]
+            raise_exception(tx, claimed.subject, reason, detail)  # type: ignore[arg-type]
+
+    def _give_back(self, claimed: Claimed, seconds: float = 0.0, *, swallow: bool = True) -> None:
+        try:
+            with self._deps.database.begin() as tx:
+                message_store.give_back(tx, claimed, seconds=seconds)
+        except Exception:
+            if not swallow:
+                raise
+            log.warning("message.not_given_back", message_id=claimed.id)  # its lease ends by itself
+        finally:
+            if swallow:
+                self.held.release(claimed)
+
+    def _scaled(self, seconds: float) -> float:
+        return seconds * self._deps.settings.time_scale
+
+    def _log(self, claimed: Claimed, outcome: str, began: float, detail: str | None = None) -> None:
+        log.info(
+            "stage.run",
+            queue=claimed.queue,
+            type=claimed.type,
+            message_id=claimed.id,
+            subject=claimed.subject,
+            request_id=claimed.request_id,
+            outcome=outcome,
+            failures=claimed.failures,
+            seconds=round(time.perf_counter() - began, 4),
+            **({"detail": detail} if detail else {}),
+        )
+
+
+def failure_of(claimed: Claimed, error: BaseException) -> Failure:
+    """Describe an error for the retry history; equal causes get equal groups."""
+    name = type(error).__name__
+    place = traceback.extract_tb(error.__traceback__)[-1:] if error.__traceback__ else []
+    where = f"{place[0].name}" if place else ""
+    code = error.code if isinstance(error, GatewayError) else ""
+    group = hashlib.sha256(f"{claimed.type}|{name}|{code}|{where}".encode()).hexdigest()[:12]
+    request = error.provider_request_id if isinstance(error, GatewayError) else None
+    return Failure(name, _safe_text(error), group, request)
+
+
+def _safe_text(error: BaseException) -> str:
+    """Return an error's text if it is known to hold no personal data, else its class alone."""
+    if isinstance(error, GatewayError):
+        return error.detail[:MAX_ERROR_LENGTH]
+    if isinstance(error, TimeLimitExceeded):
+        return "the stage took longer than its time limit"
+    place = traceback.extract_tb(error.__traceback__)[-1:] if error.__traceback__ else []
+    where = f" in {place[0].name}, line {place[0].lineno}" if place else ""
+    return f"{type(error).__name__}{where}"

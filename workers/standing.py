@@ -1,0 +1,208 @@
+"""Where an invoice stands, and everything that follows from a change of it.
+
+Called inside the transaction of the change, with the invoice's lock held: recompute from all money, open and clear
+exceptions, close what a settled invoice leaves open, and ask for the CRM's update. One place, so that no path forgets.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+
+from contracts.evidence import Evidence, OrderState
+from contracts.messages import AttemptCheck, AttemptClose, CrmUpdate, PaymentStatusChanged
+from contracts.results import PaymentResult
+from contracts.statuses import AttemptState, FiscalStatus, InvoiceStatus, LinkState
+from db import attempts, exceptions, invoices, ledger, links, message_store
+from db.tx import Record, Tx
+from rules.verdicts import (
+    MONEY_REASONS,
+    REVIEW_REASONS,
+    InvoiceView,
+    Reason,
+    Standing,
+    attempt_after,
+    mismatch,
+    stand,
+)
+
+# Exceptions that end by themselves once a provider's word proves the money.
+_SOLVED_BY_MONEY = (Reason.OUTCOME_UNKNOWN, Reason.NO_EVIDENCE, Reason.HELD, Reason.PROVIDER_REFUSED)
+
+
+def apply_evidence(tx: Tx, attempt: Record, evidence: Evidence, *, message_id: str) -> Standing:
+    """Take a provider's word on an attempt: money, attempt, verdicts, invoice, exceptions, follow-ups."""
+    invoice = invoices.lock(tx, attempt.invoice_id)
+    wrong = mismatch(evidence, attempt.reference, attempt.provider_order_id)
+    if wrong is not None:
+        raise_exception(tx, invoice.id, Reason.NO_EVIDENCE, f"the provider's answer names another {wrong}")
+        return restand(tx, invoice.id)
+    attempts.learn_order(tx, attempt.id, evidence.provider_order_id)
+    ledger.record(tx, attempt.account, evidence.transactions, invoice_id=invoice.id, attempt_id=attempt.id)
+    attempts.move(tx, attempt.id, attempt_after(evidence), error=None)
+    if evidence.state is OrderState.HELD:
+        exceptions.raise_(tx, invoice.id, Reason.HELD, "the money is held at the provider, not captured")
+    elif evidence.transactions:
+        for reason in _SOLVED_BY_MONEY:
+            exceptions.clear(tx, invoice.id, reason)
+    standing = restand(tx, invoice.id)
+    ledger.write_verdicts(
+        tx,
+        standing.verdicts,
+        invoice_id=invoice.id,
+        attempt_id=attempt.id,
+        status=standing.status,
+        evidence_digest=_digest(evidence),
+        provider_request_id=evidence.provider_request_id,
+        message_id=message_id,
+    )
+    return standing
+
+
+def _digest(evidence: Evidence) -> str:
+    facts = evidence.model_dump_json(exclude={"asked_at", "provider_request_id"})
+    return hashlib.sha256(facts.encode()).hexdigest()[:32]
+
+
+def restand(tx: Tx, invoice_id: str) -> Standing:
+    """Recompute an invoice and write what changed. The caller may hold the lock; it is taken again either way."""
+    invoice = invoices.lock(tx, invoice_id)
+    link = links.newest(tx, invoice_id)
+    standing = stand(_view(tx, invoice, link), ledger.money_of(tx, invoice_id, link.id if link else None))
+    _keep_money_exceptions(tx, invoice_id, standing.reasons)
+    if standing.is_settled:
+        _close_what_is_open(tx, invoice_id, link)
+    status = _status(tx, invoice_id, standing)
+    capture = ledger.last_capture(tx, invoice_id)
+    now = (status, standing.flags, standing.paid_minor, standing.refunded_minor)
+    if now != (invoice.status, invoices.flags_of(invoice), invoice.paid_minor, invoice.refunded_minor):
+        invoices.set_standing(
+            tx,
+            invoice_id,
+            status=status,
+            flags=standing.flags,
+            paid_minor=standing.paid_minor,
+            refunded_minor=standing.refunded_minor,
+            paid_at=standing.paid_at,
+            provider_reference=capture.provider_transaction_id if capture else None,
+            paid_account=capture.account if capture else None,
+        )
+        announce(tx, invoice_id)
+    return replace(standing, status=status)
+
+
+def _view(tx: Tx, invoice: Record, link: Record | None) -> InvoiceView:
+    counted = attempts.summary(tx, invoice.id)
+    through = invoices.cancelled_through(tx, invoice.crm, invoice.payable_type, invoice.external_id)
+    return InvoiceView(
+        amount_minor=invoice.amount_minor,
+        currency=invoice.currency,
+        cancelled=through >= invoice.version,
+        accept_partial=link is not None and '"partial":"accept"' in link.policy,
+        link=LinkState(link.state) if link else None,
+        any_open_attempt=counted.open > 0,
+        last_attempt=AttemptState(counted.last) if counted.last else None,
+    )
+
+
+def _keep_money_exceptions(tx: Tx, invoice_id: str, true_now: Iterable[Reason]) -> None:
+    """Open each exception that the money makes true, and clear each that it no longer does."""
+    opened = exceptions.open_reasons(tx, invoice_id)
+    wanted = set(true_now)
+    for reason in sorted(MONEY_REASONS):
+        if reason in wanted and reason not in opened:
+            exceptions.raise_(tx, invoice_id, reason, _DETAILS[reason])
+        elif reason in opened and reason not in wanted:
+            exceptions.clear(tx, invoice_id, reason)
+
+
+_DETAILS = {
+    Reason.PARTIAL: "less was paid than asked: ask for the rest, or refund",
+    Reason.OVERPAID: "more was paid than asked: refund the difference, or book it as a credit",
+    Reason.WRONG_CURRENCY: "money came in another currency: refund it, or settle by hand",
+    Reason.DUPLICATE: "the invoice was paid more than once: refund the second payment",
+    Reason.PAID_AFTER_CANCEL: "money came for a cancelled invoice: refund it, or reopen the invoice",
+    Reason.PAID_AFTER_REFUND: "money came after the invoice was refunded",
+    Reason.CHARGEBACK: "the customer's bank took the money back: gather the evidence",
+}
+
+
+def _close_what_is_open(tx: Tx, invoice_id: str, link: Record | None) -> None:
+    """Close the settled invoice's link and every attempt that could still take money."""
+    if link is not None and link.state in (LinkState.ACTIVE, LinkState.EXPIRED):
+        links.move(tx, link.id, LinkState.SETTLED)
+    for attempt in attempts.open_of_invoice(tx, invoice_id):
+        tx.then(AttemptClose(invoice=invoice_id, attempt=attempt.id, reason="settled"))
+
+
+def _status(tx: Tx, invoice_id: str, standing: Standing) -> InvoiceStatus:
+    """Money decides first; else an open exception that needs a review does."""
+    if standing.is_settled or not exceptions.open_reasons(tx, invoice_id) & REVIEW_REASONS:
+        return standing.status
+    return InvoiceStatus.MANUAL_REVIEW
+
+
+def announce(tx: Tx, invoice_id: str) -> int:
+    """Raise the revision and ask for everything that tells others; return the new revision."""
+    revision = invoices.raise_revision(tx, invoice_id)
+    tx.then(CrmUpdate(invoice=invoice_id, revision=revision))
+    invoice = invoices.get(tx, invoice_id)
+    tx.then(
+        PaymentStatusChanged(
+            invoice=invoice_id,
+            revision=revision,
+            crm=invoice.crm,
+            type=invoice.payable_type,
+            invoice_id=invoice.external_id,
+            deal_id=invoice.deal_id,
+            result=result_of(invoice),
+        )
+    )
+    return revision
+
+
+def result_of(invoice: Record, link_url: str | None = None) -> PaymentResult:
+    """Put an invoice row into the words that others get. The URL is made fresh by the caller, never stored."""
+    return PaymentResult(
+        revision=invoice.revision,
+        status=InvoiceStatus(invoice.status),
+        flags=invoices.flags_of(invoice),
+        amount_minor=invoice.amount_minor,
+        paid_minor=invoice.paid_minor,
+        refunded_minor=invoice.refunded_minor,
+        currency=invoice.currency,
+        provider=invoice.paid_account,
+        provider_reference=invoice.provider_reference,
+        paid_at=invoice.paid_at,
+        fiscal_status=FiscalStatus(invoice.fiscal_status),
+        link_url=link_url,
+        request_id=invoice.request_id,
+    )
+
+
+def raise_exception(tx: Tx, invoice_id: str, reason: Reason, detail: str) -> None:
+    """Open an exception and let the invoice's status say so."""
+    invoices.lock(tx, invoice_id)
+    if exceptions.raise_(tx, invoice_id, reason, detail):
+        restand(tx, invoice_id)
+
+
+def clear_exception(tx: Tx, invoice_id: str, reason: Reason) -> None:
+    """Close an exception and let the invoice's status say so."""
+    invoices.lock(tx, invoice_id)
+    if exceptions.clear(tx, invoice_id, reason):
+        restand(tx, invoice_id)
+
+
+def request_check(tx: Tx, attempt: Record, *, delay_seconds: float = 0.0) -> None:
+    """Ask for one more look at the provider, unless one that nobody began already waits and can be hastened."""
+    fresh = attempts.lock(tx, attempt.id)
+    if fresh.check_message_id and message_store.hasten(tx, fresh.check_message_id):
+        return
+    schedule_check(tx, fresh, delay_seconds=delay_seconds)
+
+
+def schedule_check(tx: Tx, attempt: Record, *, delay_seconds: float) -> None:
+    """Add the attempt's next check."""
+    check_no = attempts.next_check(tx, attempt.id)
+    check = AttemptCheck(invoice=attempt.invoice_id, attempt=attempt.id, check_no=check_no)
+    attempts.note_check(tx, attempt.id, tx.then(check, delay_seconds=delay_seconds))
