@@ -10,6 +10,10 @@ ARGS ?=
 # Services for what needs them: taken from the environment, found listening, started privately, installed, or a container.
 WITH_SERVICES := $(BIN)/python -m tests.services run --application --
 
+# For every Python and platform we support, and without the address of any package index.
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --no-header --no-annotate
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test storm check format bench lock clean
 
@@ -49,10 +53,10 @@ format: setup ## write the format, and what lint can mend by itself
 bench: setup ## measure side by side and print the table
 	@$(WITH_SERVICES) $(BIN)/python -m bench $(ARGS)
 
-lock: setup ## renew requirements.lock within the ranges of pyproject.toml (ARGS="--upgrade" for newer versions)
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements.lock $(ARGS)
-	@! grep -nE '(https?|file)://|^-' requirements.lock || { echo "requirements.lock names an address" >&2; exit 1; }
+lock: setup ## renew the lock files within the ranges of pyproject.toml (ARGS="--upgrade" for newer versions)
+	@$(COMPILE) --extra dev --output-file requirements.lock $(ARGS)
+	@$(COMPILE) --constraint requirements.lock --output-file deploy/requirements.lock
+	@! grep -nE '(https?|file)://|^-' requirements.lock deploy/requirements.lock || { echo "a lock file names an address" >&2; exit 1; }
 
 clean: ## remove the environment, caches and local data
 	@rm -rf "$(VENV)" "$(VENV).lock" var build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

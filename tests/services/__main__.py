@@ -4,7 +4,8 @@ python -m tests.services up [--print-env] [NAME...]       bring them, print thei
 python -m tests.services run [--application] -- COMMAND   bring them for one command, and give its exit code back
 
 Names are postgres, rabbit, redis. `run` sets PAYLINKS_TEST_*_URL. With --application it also gives the command, where
-they are not set already, PAYLINKS_DATABASE_URL (a fresh database), PAYLINKS_BROKER_URL and PAYLINKS_REDIS_URL.
+they are not set already, PAYLINKS_DATABASE_URL (a fresh database), PAYLINKS_AMQP_URL, PAYLINKS_BROKER_URL and
+PAYLINKS_REDIS_URL.
 """
 
 import argparse
@@ -62,6 +63,7 @@ def _surroundings(*, application: bool) -> Iterator[dict[str, str]]:
     with ensure(own=("rabbit", "redis") if application else ()) as services, contextlib.ExitStack() as stack:
         environment = {**os.environ, **services.environment}
         if application:
+            environment.setdefault("PAYLINKS_AMQP_URL", services.amqp_url)
             environment.setdefault("PAYLINKS_BROKER_URL", services.amqp_url)
             environment.setdefault("PAYLINKS_REDIS_URL", services.redis_url)
             if "PAYLINKS_DATABASE_URL" not in environment:
