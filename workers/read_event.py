@@ -1,0 +1,80 @@
+"""Read a provider's event: a hint that something happened, believed only as far as its signature reaches.
+
+Takes     provider.event, written by the receiver or by intake: raw bytes and headers.
+Gives     attempt.check, so that the provider itself is asked; a verdict at once where it cannot be asked and the signed
+          event carries the facts.
+Twice?    Safe: a second event only hastens the check that waits, or asks once more.
+Gives up  A forged event ends at once and changes nothing. One that names no order of ours waits two minutes for the
+          order, then its money lies in the unmatched inbox.
+"""
+
+import base64
+from datetime import timedelta
+
+from contracts.messages import ProviderEventReceived
+from db import attempts, audit, invoices, ledger
+from gateways.errors import Refused
+from gateways.providers.base import Provider, ProviderEvent
+from runtime.deps import Deps
+from workers.stage import DONE, NOT_YET, REFUSED, Outcome, Schedule, stage
+from workers.standing import apply_evidence, request_check
+
+WAITS = 24
+PAUSE_SECONDS = 5.0
+
+
+@stage(
+    ProviderEventReceived,
+    schedule=Schedule.growing(10, first=2, longest=900),
+    time_limit=timedelta(milliseconds=1800),
+    max_waits=WAITS + 1,
+)
+def read_event(message: ProviderEventReceived, deps: Deps) -> Outcome:
+    """Check one event and lead it to its attempt."""
+    provider = deps.providers.get(message.account)
+    if provider is None:
+        return REFUSED("no such provider account is configured here")
+    try:
+        event = _parse(provider, message)
+    except Refused as error:
+        return REFUSED(error.detail)
+    with deps.begin() as tx:
+        attempt = attempts.by_order(tx, message.account, event.reference, event.provider_order_id)
+    if attempt is None:
+        if deps.claim.waits < WAITS:
+            return NOT_YET(PAUSE_SECONDS, "the event names an order that is not ours yet")
+        return _keep_unmatched(message, deps, event)
+
+    with deps.concluding(message) as tx:
+        invoices.lock(tx, attempt.invoice_id)
+        if not provider.capabilities.lookup and event.evidence is not None:
+            apply_evidence(tx, attempts.lock(tx, attempt.id), event.evidence, message_id=deps.claim.id)
+        else:
+            request_check(tx, attempt)
+    return DONE
+
+
+def _parse(provider: Provider, message: ProviderEventReceived) -> ProviderEvent:
+    return provider.parse_event(
+        method=message.method,
+        query=message.query,
+        headers=message.headers,
+        body=base64.b64decode(message.body_base64),
+        received_at=message.received_at,
+    )
+
+
+def _keep_unmatched(message: ProviderEventReceived, deps: Deps, event: ProviderEvent) -> Outcome:
+    """Keep proven money that belongs to no invoice of ours; never guess whose it is."""
+    provider = deps.providers[message.account]
+    evidence = event.evidence
+    if provider.capabilities.lookup and event.reference is not None:
+        evidence = provider.fetch_evidence(event.reference, event.provider_order_id)
+    if evidence is None or not evidence.transactions:
+        return REFUSED("the event names no order of ours, and the provider knows of no money")
+    with deps.concluding(message, outcome="unmatched") as tx:
+        ledger.record(tx, message.account, evidence.transactions, invoice_id=None, attempt_id=None)
+        audit.write(
+            tx, actor="paylinks", action="money.unmatched", subject=message.account, order=evidence.provider_order_id
+        )
+    return DONE

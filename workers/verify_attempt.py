@@ -1,0 +1,85 @@
+"""Ask the provider what happened to an attempt, and apply its word.
+
+Takes     attempt.check, scheduled with growing pauses or hastened by an event or the customer's return.
+Gives     the verdict with its rule's id, crm.update, exceptions, attempt.close for what is left open, the next check.
+Twice?    Safe: evidence is cumulative and applied under the invoice's lock; the same word twice changes nothing.
+Gives up  After 12 tries over about 3 hours: dead letter, and the manager is told.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from contracts.messages import AttemptCheck
+from contracts.statuses import OPEN_ATTEMPTS, AttemptState
+from db import attempts, invoices, links
+from db.tx import Record, Tx
+from rules.links import next_check_seconds
+from rules.verdicts import Reason
+from runtime import points
+from runtime.deps import Deps
+from workers.stage import ALREADY_DONE, DONE, NOT_YET, REFUSED, Outcome, Schedule, stage
+from workers.standing import apply_evidence, raise_exception, restand, schedule_check
+
+# How long an order is watched after its session ended, before we believe that no money will come.
+WATCH = timedelta(days=1)
+
+
+@stage(
+    AttemptCheck,
+    schedule=Schedule.growing(12, first=2, longest=1800),
+    time_limit=timedelta(seconds=15),
+    waits_end_in=Reason.NO_EVIDENCE,
+)
+def verify_attempt(message: AttemptCheck, deps: Deps) -> Outcome:
+    """Ask about one attempt."""
+    with deps.begin() as tx:
+        attempt = attempts.get(tx, message.attempt)
+    if message.check_no < attempt.check_no:
+        return ALREADY_DONE
+    provider = deps.providers[attempt.account]
+    if not provider.capabilities.lookup:
+        return _close_if_over(message, deps, attempt)
+
+    evidence = provider.fetch_evidence(attempt.reference, attempt.provider_order_id)
+    points.reach(f"{deps.claim.queue}.{points.CALLED}")
+    if evidence is None:
+        return _nothing_there(message, deps, attempt)
+    with deps.concluding(message, provider_request_id=evidence.provider_request_id) as tx:
+        apply_evidence(tx, attempt, evidence, message_id=deps.claim.id)
+        _schedule_next(tx, deps, message)
+    return DONE
+
+
+def _nothing_there(message: AttemptCheck, deps: Deps, attempt: Record) -> Outcome:
+    if attempt.provider_order_id is None:
+        if AttemptState(attempt.state) not in OPEN_ATTEMPTS:
+            return ALREADY_DONE
+        return NOT_YET(3, "the order is not at the provider yet")
+    with deps.concluding(message, outcome="no_evidence") as tx:
+        detail = f"the provider does not know the order {attempt.reference} that it gave us: ask its support"
+        raise_exception(tx, attempt.invoice_id, Reason.NO_EVIDENCE, detail)
+    return DONE
+
+
+def _schedule_next(tx: Tx, deps: Deps, message: AttemptCheck) -> None:
+    """Look again later while money may still come, unless a newer check was asked for meanwhile."""
+    attempt = attempts.lock(tx, message.attempt)
+    if attempt.check_no != message.check_no or AttemptState(attempt.state) not in OPEN_ATTEMPTS:
+        return
+    age = (datetime.now(UTC) - attempt.created_at).total_seconds()
+    scale = deps.settings.time_scale
+    schedule_check(tx, attempt, delay_seconds=next_check_seconds(age / scale) * scale)
+
+
+def _close_if_over(message: AttemptCheck, deps: Deps, attempt: Record) -> Outcome:
+    """Without look-ups only signed events speak; when the session and the watch are over, the attempt is over."""
+    if AttemptState(attempt.state) not in OPEN_ATTEMPTS:
+        return REFUSED("this provider offers no look-up: its signed events and statements decide")
+    with deps.concluding(message) as tx:
+        invoices.lock(tx, attempt.invoice_id)
+        link = links.get(tx, attempt.link_id)
+        ends = (attempt.expires_at or link.expires_at) + WATCH * deps.settings.time_scale
+        if datetime.now(UTC) >= ends and attempt.state != AttemptState.UNKNOWN:
+            attempts.move(tx, attempt.id, AttemptState.EXPIRED)
+            restand(tx, attempt.invoice_id)
+        _schedule_next(tx, deps, message)
+    return DONE
