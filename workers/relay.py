@@ -1,0 +1,80 @@
+"""The relay: publishes deliveries for what is due and unclaimed, and takes back what dead workers held.
+
+Any number of relays may run: a delivery published twice wakes two workers, and one claims. None may run: workers that
+hear nothing ask the store by themselves.
+"""
+
+import threading
+import time
+
+import structlog
+
+from contracts.catalog import Queue
+from contracts.delivery import Delivery
+from db import invoices, message_store
+from rules.verdicts import Reason
+from runtime.deps import Deps
+from workers.held import Keeper
+from workers.publisher import Publisher
+from workers.standing import raise_exception
+
+# Deliveries per queue and round: enough to wake every thread of a few workers.
+PER_QUEUE = 16
+SWEEP_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+def sweep(deps: Deps) -> None:
+    """Take back messages whose lease lapsed; tell the manager of those that died of it."""
+    with deps.database.begin() as tx:
+        swept = message_store.sweep_lapsed(tx)
+    for message_id, queue, is_dead in swept:
+        log.warning("lease.lapsed", message_id=message_id, queue=queue, dead=is_dead)
+        if is_dead:
+            _tell_manager(deps, message_id)
+
+
+def _tell_manager(deps: Deps, message_id: str) -> None:
+    with deps.database.begin() as tx:
+        message = message_store.find(tx, message_id)
+        if message is not None and message.queue != Queue.MANAGER_TASKS and invoices.exists(tx, message.subject):
+            raise_exception(tx, message.subject, Reason.DEAD_LETTER, f"{message.type}: its workers died")
+
+
+class Relay:
+    """One relay."""
+
+    def __init__(self, deps: Deps, publisher: Publisher) -> None:
+        """Publish what is due in this database."""
+        self._deps = deps
+        self._publisher = publisher
+        interval = deps.settings.relay_interval.total_seconds()
+        self._threads = (
+            Keeper("relay", self.publish_due, interval),
+            Keeper("sweeper", lambda: sweep(deps), SWEEP_SECONDS),
+        )
+
+    def publish_due(self) -> None:
+        """Publish deliveries for the oldest due messages of every queue."""
+        with self._deps.database.read() as tx:
+            found = [(queue.value, row) for queue in Queue for row in message_store.due(tx, queue, limit=PER_QUEUE)]
+        self._publisher.publish([(queue, Delivery(**row._mapping)) for queue, row in found])
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop the threads."""
+        for thread in self._threads:
+            thread.stop()
+
+    def run(self, stop: threading.Event) -> None:
+        """Run until told to stop; log that the relay is alive once a minute."""
+        self.start()
+        began = time.monotonic()
+        while not stop.wait(60):
+            log.info("relay.alive", seconds=round(time.monotonic() - began))
+        self.stop()
