@@ -40,14 +40,14 @@ def test_a_private_server_stops_freezes_dies_and_comes_back_at_the_same_address(
         server.thaw()
         assert server.is_answering()
 
-        server.stop()
-        assert not server.is_answering()
-        server.start()
         server.kill9()
         assert not server.is_answering()
         server.start()
         assert server.is_answering()
         assert server.url == address
+
+        server.stop()
+        assert not server.is_answering()
     assert not _listens(address)
 
 
