@@ -85,6 +85,7 @@ def _postgres(url: URL, pool_size: int) -> Engine:
     )
     return create_engine(
         url,
+        hide_parameters=True,  # errors are logged, and parameters may be personal
         pool_size=pool_size,
         max_overflow=2,
         pool_timeout=10,
@@ -96,6 +97,7 @@ def _postgres(url: URL, pool_size: int) -> Engine:
 def _sqlite(url: URL, pool_size: int) -> Engine:
     engine = create_engine(
         url,
+        hide_parameters=True,
         pool_size=pool_size,
         max_overflow=20,
         connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False, "isolation_level": None},

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, and_, case, delete, func, insert, literal, null, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, and_, case, delete, func, insert, null, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from contracts.base import Message
@@ -299,17 +299,21 @@ def finish(
 
 
 def _finish(tx: Tx, claimed: Claimed, outcome: str, detail: str | None, provider_request_id: str | None) -> None:
-    copied = select(*(messages.c[name] for name in CARRIED), messages.c.created_at, literal(outcome), literal(detail)).where(
-        _held(claimed)
-    )
-    names = [*CARRIED, "created_at", "outcome", "detail"]
-    if not tx.execute(insert(message_history).from_select(names, copied, include_defaults=False)).rowcount:
-        raise ClaimLost(claimed.id)
     _write_attempt(tx, claimed, outcome, provider_request_id=provider_request_id)
-    tx.execute(delete(messages).where(_held(claimed)))
+    if not _into_history(tx, _held(claimed), outcome, detail):
+        raise ClaimLost(claimed.id)
 
 
-def _held(claimed: Claimed) -> Any:
+def _into_history(tx: Tx, which: ColumnElement[bool], outcome: str, detail: str | None) -> bool:
+    """Move a live row to history; False: there was none."""
+    names = (*CARRIED, "created_at")
+    gone = tx.execute(delete(messages).where(which).returning(*(messages.c[name] for name in names))).first()
+    if gone is not None:
+        tx.execute(insert(message_history).values(**gone._mapping, outcome=outcome, detail=detail))
+    return gone is not None
+
+
+def _held(claimed: Claimed) -> ColumnElement[bool]:
     return and_(messages.c.id == claimed.id, messages.c.claim_no == claimed.claim_no, messages.c.state == "running")
 
 
@@ -499,11 +503,5 @@ def retry(tx: Tx, message_id: str) -> bool:
 
 def discard(tx: Tx, message_id: str, reason: str) -> bool:
     """End a dead letter without doing its work; False when it is not dead."""
-    copied = select(
-        *(messages.c[name] for name in CARRIED), messages.c.created_at, literal("discarded"), literal(reason)
-    ).where(messages.c.id == message_id, messages.c.state == "dead")
-    names = [*CARRIED, "created_at", "outcome", "detail"]
-    if not tx.execute(insert(message_history).from_select(names, copied, include_defaults=False)).rowcount:
-        return False
-    tx.execute(delete(messages).where(messages.c.id == message_id, messages.c.state == "dead"))
-    return True
+    is_dead = and_(messages.c.id == message_id, messages.c.state == "dead")
+    return _into_history(tx, is_dead, "discarded", reason)

@@ -88,7 +88,7 @@ def prepare(message: Message, cause: Cause, sealer: Sealer, delay_seconds: float
         causation=cause.causation,
         request_id=cause.request_id,
         traceparent=cause.traceparent,
-        delay_seconds=delay_seconds,
+        delay_seconds=float(delay_seconds),
     )
 
 
