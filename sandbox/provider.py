@@ -224,11 +224,9 @@ class ProviderApi:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the provider until a signal comes."""
     options = _options().parse_args(argv)
-    service = ProviderService(
-        Store(Path(options.state) if options.state else None),
-        {"pauses": tuple(options.webhook_pauses), "tries": options.webhook_tries},
-    )
     try:
+        store = Store(Path(options.state) if options.state else None)
+        service = ProviderService(store, pauses=options.webhook_pauses, tries=options.webhook_tries)
         service.load(_accounts(options))
     except (ValueError, OSError) as error:
         sys.stderr.write(f"sandbox provider: {error}\n")

@@ -10,7 +10,7 @@ from sandbox.accounts import Account, Family, Settings, amount, conflict, curren
 from sandbox.orders import Conflict, Order
 from sandbox.server import Refusal
 from sandbox.store import Store
-from sandbox.webhooks import Courier, parcels_for
+from sandbox.webhooks import DEFAULT_PAUSES, DEFAULT_TRIES, Courier, parcels_for
 
 _EVENTS = {
     "pay": "payment.captured",
@@ -31,11 +31,11 @@ _TAKEN_BACK = {"refund": "refund", "reverse": "reversal", "chargeback": "chargeb
 class ProviderService:
     """Every account, the clock and the courier. Lives in one event loop."""
 
-    def __init__(self, store: Store, courier_options: Mapping[str, Any] | None = None) -> None:
-        """Begin without accounts; `load` brings back what the store kept."""
+    def __init__(self, store: Store, *, pauses: tuple[float, ...] = DEFAULT_PAUSES, tries: int = DEFAULT_TRIES) -> None:
+        """Begin without accounts; `load` brings back what the store kept. Pauses and tries are those of webhooks."""
         self._store = store
         self._accounts: dict[str, Account] = {}
-        self._courier = Courier(store, self.account, **(courier_options or {}))
+        self._courier = Courier(store, self.account, pauses=pauses, tries=tries)
         self._courier_task: asyncio.Task[None] | None = None
 
     def start(self) -> None:

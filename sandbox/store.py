@@ -19,7 +19,10 @@ class Store:
     """Documents by kind and key. Without a path nothing is kept."""
 
     def __init__(self, path: Path | None) -> None:
-        """Open or create the file. A second process on the same file is refused: it would undo our writes."""
+        """Open or create the file.
+
+        OSError when it cannot be used, as when a second process tries to: it would undo the first one's writes.
+        """
         self._connection = _open(path) if path else None
         self._changed: dict[tuple[str, str], Mapping[str, Any] | None] = {}
 
@@ -63,8 +66,12 @@ class Store:
 def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path, isolation_level=None, timeout=2.0)
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.execute(_SCHEMA)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute(_SCHEMA)
+    except sqlite3.Error as error:
+        connection.close()
+        raise OSError(f"{path}: {error}; another process may use it, or it is no state file of the sandbox") from error
     return connection
