@@ -95,6 +95,7 @@ class Claimed:
     claim_no: int
     created_at: datetime
     started_at: datetime
+    worker: str
 
     def message(self, tx_sealer: Any) -> Message:
         """Give the typed message; `tx_sealer` opens its personal fields."""
@@ -221,7 +222,7 @@ def claim(
         )
     else:
         rows = _claim(tx, queue, types, worker=worker, limit=limit, lease_seconds=lease_seconds, named=named, alone=alone)
-    return sorted((_claimed(row) for row in rows), key=lambda claimed: (claimed.id != named, claimed.id))
+    return sorted((Claimed(*row, worker) for row in rows), key=lambda claimed: (claimed.id != named, claimed.id))
 
 
 def _claim(
@@ -263,10 +264,6 @@ def _claim(
     return tx.execute(taken).all()
 
 
-def _claimed(row: Row[Any]) -> Claimed:
-    return Claimed(*row)
-
-
 def renew(tx: Tx, held: Iterable[tuple[str, int]], *, lease_seconds: float) -> set[str]:
     """Extend leases; return the ids that are still held."""
     pairs = list(held)
@@ -299,9 +296,9 @@ def finish(
 
 
 def _finish(tx: Tx, claimed: Claimed, outcome: str, detail: str | None, provider_request_id: str | None) -> None:
-    _write_attempt(tx, claimed, outcome, provider_request_id=provider_request_id)
     if not _into_history(tx, _held(claimed), outcome, detail):
         raise ClaimLost(claimed.id)
+    _write_attempt(tx, claimed, outcome, provider_request_id=provider_request_id)
 
 
 def _into_history(tx: Tx, which: ColumnElement[bool], outcome: str, detail: str | None) -> bool:
@@ -369,7 +366,6 @@ def _write_attempt(
     *,
     provider_request_id: str | None = None,
 ) -> None:
-    worker = select(messages.c.claimed_by).where(messages.c.id == claimed.id).scalar_subquery()
     tx.execute(
         insert(message_attempts).values(
             message_id=claimed.id,
@@ -378,7 +374,7 @@ def _write_attempt(
             outcome=outcome,
             error_class=failure and failure.error_class,
             error=failure and failure.error,
-            worker=worker,
+            worker=claimed.worker,
             provider_request_id=provider_request_id,
         )
     )
