@@ -399,12 +399,16 @@ rejections = Table(
     _text("problems"),
     _bytes("body_sealed"),
     Column("body_bytes", Integer, nullable=False),
+    # What came, from whom and which way: the same again while it is open is counted, not kept twice.
+    _bytes("digest"),
+    _count("repeats"),
     _word("state", default="open"),
     _word("message_id", nullable=True),
     _time("resolved_at"),
     _created(),
 )
 _partial("ix_rejections_open", rejections, "created_at", where="state = 'open'")
+_partial("uq_rejections_one_open", rejections, "digest", where="state = 'open'", unique=True)
 
 api_keys = Table(
     "api_keys",
