@@ -6,6 +6,7 @@ raw bytes and personal fields are sealed bytes (db.sealing).
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -63,11 +64,11 @@ def _bytes(name: str, *, nullable: bool = False) -> Column[bytes]:
     return Column(name, LargeBinary, nullable=nullable)
 
 
-def _time(name: str, *, nullable: bool = True) -> Column:  # type: ignore[type-arg] - nullable or not, by argument
+def _time(name: str, *, nullable: bool = True) -> Column[Any]:
     return Column(name, UtcTime, nullable=nullable)
 
 
-def _created() -> Column:  # type: ignore[type-arg] - see _time
+def _created() -> Column[Any]:
     return Column("created_at", UtcTime, nullable=False, server_default=db_now())
 
 
@@ -86,7 +87,7 @@ def _partial(name: str, table: Table, *columns: str, where: str, unique: bool = 
 # --- the message store ----------------------------------------------------------------------------------------------
 
 
-def _carried() -> list[Column]:  # type: ignore[type-arg] - of several types
+def _carried() -> list[Column[Any]]:
     """What a message carries, live and in history."""
     return [
         _id(),
@@ -130,6 +131,7 @@ messages = Table(
     },
 )
 _partial("ix_messages_due", messages, "queue", "available_at", where="state = 'ready'")
+_partial("ix_messages_alone", messages, "queue", where="state = 'ready' AND lapses >= 2")
 _partial("ix_messages_leases", messages, "lease_expires_at", where="state = 'running'")
 _partial("ix_messages_dead", messages, "created_at", where="state = 'dead'")
 Index(None, messages.c.subject)

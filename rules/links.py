@@ -3,8 +3,10 @@
 A sent link's amount and currency are no setting; another amount means another version and another link.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from contracts.statuses import AttemptState, LinkState
 
@@ -40,7 +42,10 @@ ATTEMPT_MOVES: dict[AttemptState, frozenset[AttemptState]] = {
 }
 
 
-def may_leave(moves: dict, to: LinkState | AttemptState) -> tuple[str, ...]:  # type: ignore[type-arg] - one table or the other
+_State = TypeVar("_State", LinkState, AttemptState)
+
+
+def may_leave(moves: Mapping[_State, frozenset[_State]], to: _State) -> tuple[str, ...]:
     """Return the states from which a move to `to` is allowed, for the guard of an UPDATE."""
     return tuple(sorted(state.value for state, targets in moves.items() if to in targets))
 

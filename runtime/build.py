@@ -37,8 +37,10 @@ def build(settings: Settings, *, events: EventPublisher | None = None) -> Deps:
 
 def close(deps: Deps) -> None:
     """Release every connection."""
-    for gateway in (*deps.providers.values(), *deps.crms.values()):
-        gateway.close()
+    for provider in deps.providers.values():
+        provider.close()
+    for crm in deps.crms.values():
+        crm.close()
     deps.database.dispose()
 
 

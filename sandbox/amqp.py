@@ -10,8 +10,9 @@ from typing import Any
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import (
-    AMQPConnectorException,
+
     AMQPError,
     ChannelClosedByBroker,
     NackError,

@@ -56,13 +56,13 @@ def amqp_url(url: str) -> str:
 def declare_actors(broker: dramatiq.Broker, settings: Settings, serve: Serve) -> None:
     """Declare one actor per queue; each hands its delivery to `serve`."""
     for queue in Queue:
-        dramatiq.actor(
-            _actor(queue.value, serve),
+        declare = dramatiq.actor(
             actor_name=_actor_name(queue.value),
             queue_name=f"{settings.queue_prefix}{queue}",
             priority=_PRIORITIES.get(queue, _PRIORITY_OF_THE_REST),
             broker=broker,
         )
+        declare(_actor(queue.value, serve))
 
 
 def _actor(queue: str, serve: Serve) -> Callable[[dict[str, Any]], None]:
