@@ -12,7 +12,6 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import (
-
     AMQPError,
     ChannelClosedByBroker,
     NackError,

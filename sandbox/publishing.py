@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import httpx
-
 from sandbox.amqp import AmqpLine, Report
 from sandbox.orders import iso, new_id
+from sandbox.posting import Poster, PostError
 from sandbox.records import Record
 from sandbox.schedule import Schedule
 from sandbox.store import Store
@@ -210,22 +209,22 @@ class HttpCarrier:
     def __init__(self, url: str, api_key: str) -> None:
         """`url` is the whole address, as https://paylinks.example/v1/invoices."""
         self._url = url
-        headers = {"content-type": CONTENT_TYPE} | ({"authorization": f"Bearer {api_key}"} if api_key else {})
-        self._client = httpx.AsyncClient(headers=headers, timeout=10.0, trust_env=False)
+        self._headers = {"content-type": CONTENT_TYPE} | ({"authorization": f"Bearer {api_key}"} if api_key else {})
+        self._poster = Poster()
 
     async def carry(self, announcement: Announcement) -> str:
         """Post once."""
         try:
-            response = await self._client.post(self._url, content=announcement.body.encode())
-        except (httpx.HTTPError, httpx.InvalidURL):
+            status = await self._poster.post(self._url, announcement.body.encode(), self._headers)
+        except PostError:
             return "failed"
-        if response.is_success:
+        if 200 <= status < 300:
             return "accepted"
-        return "rejected" if response.status_code in _FINAL_REFUSALS else "failed"
+        return "rejected" if status in _FINAL_REFUSALS else "failed"
 
     async def close(self) -> None:
         """Release connections."""
-        await self._client.aclose()
+        self._poster.close()
 
 
 class AmqpCarrier:

@@ -51,6 +51,7 @@ class ProviderService:
         if self._courier_task is not None:
             self._courier_task.cancel()
             await asyncio.gather(self._courier_task, return_exceptions=True)
+        self._courier.close()
         self._store.close()
 
     def load(self, accounts: list[Settings]) -> None:

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import httpx
-
 from sandbox.faults import Fault
 from sandbox.orders import Order, facts, iso, new_id
+from sandbox.posting import Poster, PostError
 from sandbox.schedule import Schedule
 from sandbox.store import Store
 
@@ -102,6 +101,7 @@ class Courier:
         self._held_back: dict[str, list[Parcel]] = {}
         self._schedule: Schedule[tuple[Parcel, float]] = Schedule()
         self._running: set[asyncio.Task[None]] = set()
+        self._poster = Poster()
         self._lanes: dict[str, asyncio.Semaphore] = {}
 
     def load(self) -> None:
@@ -120,13 +120,18 @@ class Courier:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
-        async with httpx.AsyncClient(timeout=10.0, trust_env=False, limits=httpx.Limits(max_connections=64)) as client:
-            while True:
-                parcel, due_at = await self._schedule.next()
-                if parcel.id in self._waiting and parcel.due_at == due_at:
-                    task = asyncio.create_task(self._deliver(client, parcel))
-                    self._running.add(task)
-                    task.add_done_callback(self._running.discard)
+        while True:
+            parcel, due_at = await self._schedule.next()
+            if parcel.id in self._waiting and parcel.due_at == due_at:
+                task = asyncio.create_task(self._deliver(parcel))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+
+    def close(self) -> None:
+        """Stop what is being delivered; it stays in the store."""
+        for task in self._running:
+            task.cancel()
+        self._poster.close()
 
     def _accept(self, parcel: Parcel) -> None:
         self._waiting[parcel.id] = parcel
@@ -138,10 +143,10 @@ class Courier:
         parcel.due_at = due_at
         self._schedule.add(due_at - time.time(), (parcel, due_at))
 
-    async def _deliver(self, client: httpx.AsyncClient, parcel: Parcel) -> None:
+    async def _deliver(self, parcel: Parcel) -> None:
         address = self._address_of(parcel.account)
         async with self._lanes.setdefault(parcel.account, asyncio.Semaphore(16)):
-            arrived = await _send(client, address, parcel)
+            arrived = await _send(self._poster, address, parcel)
         self._record(address, parcel, arrived)
         address.flush()
 
@@ -176,16 +181,15 @@ class Courier:
                 self._plan(parcel, time.time())
 
 
-async def _send(client: httpx.AsyncClient, address: Address, parcel: Parcel) -> bool:
+async def _send(poster: Poster, address: Address, parcel: Parcel) -> bool:
     body = parcel.body.encode()
     secret = secrets.token_hex(16) if parcel.forged else address.webhook_secret
     signature = sign(secret, body, int(time.time() - parcel.stale_seconds))
     headers = {"content-type": "application/json", SIGNATURE_HEADER: signature}
     try:
-        response = await client.post(address.webhook_url, content=body, headers=headers)
-    except (httpx.HTTPError, httpx.InvalidURL):
+        return 200 <= await poster.post(address.webhook_url, body, headers) < 300
+    except PostError:
         return False
-    return response.is_success
 
 
 def _parcel(
