@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import random
 import signal
 import socket
 import time
@@ -12,6 +13,10 @@ from typing import Any
 
 # PostgreSQL refuses to run as root, and the other two have no need of it.
 UNPRIVILEGED = ("postgres", "nobody")
+
+# How many ports below those of outgoing connections we choose from.
+PORTS = 12_000
+USUAL_FIRST_OUTGOING_PORT = 32_768
 
 
 def unprivileged_user() -> pwd.struct_passwd | None:
@@ -34,10 +39,26 @@ def run_as(user: pwd.struct_passwd | None) -> dict[str, Any]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 on which nobody listens at this moment.
+
+    It lies below the range that the system takes for outgoing connections. Within it, a stranger's connection could
+    take the port while our server is down, and a client that tries it again and again can even connect to itself.
+    """
+    top = _first_outgoing_port()
+    while True:
+        port = random.randrange(top - PORTS, top)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def _first_outgoing_port() -> int:
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        return USUAL_FIRST_OUTGOING_PORT
+    # A machine that lends nearly all of its ports leaves no room below.
+    return first if first > 2 * PORTS else USUAL_FIRST_OUTGOING_PORT
 
 
 def wait_until(is_ready: Callable[[], bool], *, timeout_seconds: float, interval_seconds: float = 0.05) -> bool:

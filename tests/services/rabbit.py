@@ -35,8 +35,7 @@ class PrivateRabbit(PrivateServer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._mapper_port = free_port()
-        self._node_port = free_port()
+        self._mapper_port = self._node_port = 0
 
     @classmethod
     def programs(cls) -> Path | None:
@@ -68,6 +67,7 @@ class PrivateRabbit(PrivateServer):
         return f"amqp://guest:guest@127.0.0.1:{port}/%2F"
 
     def prepare(self, program: Path, data: Path) -> list[list[str]]:
+        self._mapper_port, self._node_port = free_port(), free_port()
         (data / "environment").touch()
         (data / "plugins").write_text("[].\n")
         return []
