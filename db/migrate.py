@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, inspect, tex
 from db.database import Database, Trouble, trouble_of
 
 # Which advisory lock is ours: the first eight bytes of SHA-256("paylinks.migrate"), as a signed number.
-LOCK_ID = 2_412_017_424_338_912_007
+LOCK_ID = -3_299_662_123_031_897_472
 WAIT_SECONDS = 600.0
 PAUSE_SECONDS = 0.5
 # A statement that waits for a table's lock makes everybody behind it wait too: give up soon, and try again.
@@ -34,17 +34,13 @@ def upgrade(database: Database, *, wait_seconds: float = WAIT_SECONDS) -> list[s
     Waits for another run and for locks of a busy program. Raises MigrationError after `wait_seconds`.
     """
     until = time.monotonic() + wait_seconds
-    before = current(database)
-    _refuse_strangers(database, before)
     while True:
         try:
-            _upgrade_once(database, until)
+            return _upgrade_once(database, until)
         except Exception as error:
             if trouble_of(error) is not Trouble.BUSY or time.monotonic() > until:
                 raise
             time.sleep(PAUSE_SECONDS)
-        else:
-            return _between(before, current(database))
 
 
 def current(database: Database) -> str | None:
@@ -73,26 +69,30 @@ def _scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(config())
 
 
-def _refuse_strangers(database: Database, revision: str | None) -> None:
-    known = {script.revision for script in _scripts().walk_revisions()}
-    if revision is not None and revision not in known:
+def _known_revision(database: Database) -> str | None:
+    # Tables first: another run writes them and the revision together, and must not look like a stranger.
+    with database.read() as tx:
+        has_tables = inspect(tx.connection).has_table("messages")
+    revision = current(database)
+    if revision is None and has_tables:
+        raise MigrationError("there are tables of ours but no revision: `paylinks migrate` did not make them")
+    if revision is not None and revision not in {script.revision for script in _scripts().walk_revisions()}:
         raise MigrationError(
             f"the database is at revision {revision}, which this program does not know: a newer program migrated it"
         )
-    with database.read() as tx:
-        has_tables = inspect(tx.connection).has_table("messages")
-    if revision is None and has_tables:
-        raise MigrationError("the database has tables of ours but no revision: they were not made by `paylinks migrate`")
+    return revision
 
 
-def _upgrade_once(database: Database, until: float) -> None:
+def _upgrade_once(database: Database, until: float) -> list[str]:
+    before = _known_revision(database)
     if database.is_sqlite:
         with database.engine.begin() as connection:
             command.upgrade(config(connection), "head")
-        return
-    engine = _patient_engine(database)
-    with _alone(engine, until), engine.connect() as connection:
-        command.upgrade(config(connection), "head")
+    else:
+        engine = _patient_engine(database)
+        with _alone(engine, until), engine.connect() as connection:
+            command.upgrade(config(connection), "head")
+    return _between(before, current(database))
 
 
 def _patient_engine(database: Database) -> Engine:

@@ -1,0 +1,1 @@
+"""Alembic's scripts; db.migrate runs them."""

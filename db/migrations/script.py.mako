@@ -1,8 +1,4 @@
-"""${message}.
-
-Works with the program before it: what it adds may be absent from that program's statements, and what it takes away is
-no longer read by it.
-"""
+"""${message}."""
 
 import sqlalchemy as sa
 from alembic import op
