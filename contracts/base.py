@@ -27,9 +27,18 @@ def _no_edge_space(text: str) -> str:
     return text
 
 
-Identifier = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable), AfterValidator(_no_edge_space)]
+# What the two functions above check, for readers of the exported schemas.
+_PRINTABLE = {"pattern": r"^[^\x00-\x1f\x7f]*$"}
+_TRIMMED = {"pattern": r"^[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?$"}
+
+Identifier = Annotated[
+    str,
+    Field(min_length=1, max_length=64, json_schema_extra={**_TRIMMED}),
+    AfterValidator(_printable),
+    AfterValidator(_no_edge_space),
+]
 Slug = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-ShortText = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+ShortText = Annotated[str, Field(max_length=200, json_schema_extra={**_PRINTABLE}), AfterValidator(_printable)]
 
 
 class Part(BaseModel):

@@ -7,6 +7,7 @@ remedy, never the value: values may be personal.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_DEPTH = 32
+MAX_PROBLEMS = 50
 _EXTENSION_NAME = re.compile(r"[a-z0-9]{1,20}")
+# What a problem's path repeats of a name that the sender chose; anything else may be a value gone astray.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.*-]{1,64}")
 _TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 
 
@@ -36,8 +40,11 @@ class ContractError(Exception):
     """A body that is not one of our contracts."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        """Keep every problem, so that the sender can mend all of them at once."""
-        self.problems = tuple(problems)
+        """Keep every problem, so that the sender can mend all of them at once; of a flood, the first."""
+        found = tuple(problems)
+        left_out = len(found) - MAX_PROBLEMS
+        rest = (Problem("body", f"{left_out} more problems of the same body"),) if left_out > 0 else ()
+        self.problems = found[:MAX_PROBLEMS] + rest
         super().__init__("; ".join(str(problem) for problem in self.problems))
 
     @classmethod
@@ -72,7 +79,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _check_text(value: Any, path: str, depth: int) -> None:
-    """Refuse what JSON allows and databases do not: NUL, lone surrogates, bottomless nesting."""
+    """Refuse what JSON allows and databases do not: NUL, lone surrogates, infinity (1e999), bottomless nesting."""
     if depth > MAX_DEPTH:
         raise ContractError.of(path or "body", f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, str):
@@ -82,13 +89,19 @@ def _check_text(value: Any, path: str, depth: int) -> None:
             value.encode("utf-8")
         except UnicodeEncodeError:
             raise ContractError.of(path, "holds half of a surrogate pair; send whole characters") from None
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ContractError.of(path, "a number out of range")
     elif isinstance(value, dict):
         for name, item in value.items():
             _check_text(name, f"{path} (a field's name)".strip(), depth)
-            _check_text(item, f"{path}.{name}" if path else name, depth + 1)
+            _check_text(item, f"{path}.{_shown(name)}" if path else _shown(name), depth + 1)
     elif isinstance(value, list):
         for index, item in enumerate(value):
             _check_text(item, f"{path}[{index}]", depth + 1)
+
+
+def _shown(name: str) -> str:
+    return name if _PLAIN_NAME.fullmatch(name) else "?"
 
 
 class Envelope(BaseModel):
@@ -127,12 +140,13 @@ class Envelope(BaseModel):
 def contract_error(error: ValidationError, prefix: str = "") -> ContractError:
     """Turn pydantic's errors into ours: field paths and remedies, never the values."""
     return ContractError(
-        Problem(_path(prefix, item["loc"]), _remedy(item["type"], item["msg"])) for item in error.errors(include_input=False, include_url=False)
+        Problem(_path(prefix, item["loc"]), _remedy(item["type"], item["msg"]))
+        for item in error.errors(include_input=False, include_url=False)
     )
 
 
 def _path(prefix: str, loc: tuple[int | str, ...]) -> str:
-    return ".".join([*([prefix] if prefix else []), *(str(part) for part in loc)]) or "body"
+    return ".".join([*([prefix] if prefix else []), *(_shown(str(part)) for part in loc)]) or "body"
 
 
 _REMEDIES = {

@@ -24,6 +24,8 @@ class OrderState(StrEnum):
 
 
 class TransactionKind(StrEnum):
+    """What a movement of money is."""
+
     CAPTURE = "capture"
     REFUND = "refund"
     REVERSAL = "reversal"

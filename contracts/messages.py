@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, StrictInt, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from contracts.base import Identifier, Message, Part, ShortText, Slug, key_of
 from contracts.money import AmountMinor, Currency, exponent
@@ -86,7 +87,7 @@ class InvoiceCreated(Message):
     policy: Policy = Policy()
     account: Slug | None = None  # a provider account by name; else the deployment's routing decides
     # Set by intake, never by the sender: what makes this a wish of its own where the version cannot.
-    wish: Annotated[str, Field(max_length=400)] = ""
+    wish: SkipJsonSchema[Annotated[str, Field(max_length=400)]] = ""
 
     @model_validator(mode="after")
     def _exponent_is_the_currencys(self) -> Self:

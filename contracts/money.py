@@ -36,7 +36,7 @@ def known_currency(code: str) -> str:
     return code
 
 
-Currency = Annotated[str, AfterValidator(known_currency)]
+Currency = Annotated[str, AfterValidator(known_currency), Field(json_schema_extra={"enum": [*sorted(CURRENCIES)]})]
 
 # Strict: 10.0, "10" and True are not amounts. What is meant is a whole number of minor units.
 AmountMinor = Annotated[StrictInt, Field(gt=0, le=MAX_AMOUNT_MINOR)]

@@ -1,0 +1,133 @@
+"""One example of every message type: shown in the schemas, the AsyncAPI document and the reference page.
+
+The people and addresses are invented. Tests hold each example against its model and its schema.
+"""
+
+from typing import Any
+
+from contracts.base import Message
+from contracts.catalog import INBOUND
+
+_INVOICE = "01kb3r8v5m2x9d4c7f6h1j0kqt"
+_LINK = "01kb3r8v6a7m4p2s9w3y5z8bce"
+_ATTEMPT = "01kb3rh2x4q8t6v1n9m5k3j7gd"
+_CASE = "01kb3sm4c9e2g7j5n1q8t6v3xz"
+_MESSAGE = "01kb3r8v4t6y8z1b3d5f7h9jkm"
+_REJECTION = "01kb3t5n7q2s4v6x8z1b3d5f7h"
+_REQUEST = "7c9e6679f2a14b0f"
+
+_DATA: dict[str, dict[str, Any]] = {
+    "invoice.created.v1": {
+        "crm": "acme-bitrix24",
+        "invoice_id": "INV-1001",
+        "version": 1,
+        "type": "invoice",
+        "kind": "prepayment",
+        "deal_id": "D-77",
+        "amount_minor": 150000000,
+        "currency": "AMD",
+        "purpose": "Կանխավճար, պայմանագիր 17",
+        "customer": {"name": "Անի Սարգսյան", "email": "ani@example.am", "phone": "+37410000000", "locale": "hy"},
+        "manager": {"id": "17", "name": "Karen"},
+        "created_by": "17",
+        "policy": {"expires_in": "P7D", "partial": "review"},
+    },
+    "invoice.cancelled.v1": {
+        "crm": "acme-bitrix24",
+        "invoice_id": "INV-1001",
+        "version": 2,
+        "type": "invoice",
+        "cancelled_by": "17",
+        "reason": "The customer ordered elsewhere",
+    },
+    "provider.event.v1": {
+        "account": "main-bank",
+        "receipt": "evt_81f0c2",
+        "received_at": "2026-11-22T10:05:31Z",
+        "method": "POST",
+        "headers": {"content-type": "application/json", "x-signature": "t=1795341931,v1=4f1c0a"},
+        "body_base64": "eyJvcmRlciI6ICJvcmRfMTkifQ==",
+    },
+    "link.create.v1": {"invoice": _INVOICE, "link": _LINK, "attempt": _ATTEMPT},
+    "link.expire.v1": {"invoice": _INVOICE, "link": _LINK},
+    "checkout.start.v1": {"invoice": _INVOICE, "link": _LINK, "attempt": _ATTEMPT},
+    "attempt.check.v1": {"invoice": _INVOICE, "attempt": _ATTEMPT, "check_no": 2},
+    "attempt.close.v1": {"invoice": _INVOICE, "attempt": _ATTEMPT, "reason": "superseded"},
+    "crm.update.v1": {"invoice": _INVOICE, "revision": 3},
+    "crm.check.v1": {"invoice": _INVOICE, "check_no": 1},
+    "exception.raised.v1": {"invoice": _INVOICE, "exception": _CASE, "reason": "partial_payment", "episode": 1},
+    "exception.cleared.v1": {"invoice": _INVOICE, "exception": _CASE, "reason": "partial_payment", "episode": 1},
+    "invoice.accepted.v1": {
+        "crm": "acme-bitrix24",
+        "type": "invoice",
+        "invoice_id": "INV-1001",
+        "version": 1,
+        "sent_version": 1,
+        "outcome": "accepted",
+        "request_id": _REQUEST,
+        "causation": _MESSAGE,
+    },
+    "intake.rejected.v1": {
+        "rejection": _REJECTION,
+        "source": "/crm/acme-bitrix24",
+        "event_id": "0190f7a2-0c4e-7d11-8a55-1b2c3d4e5f60",
+        "event_type": "invoice.created.v1",
+        "problems": ["data.currency: unknown currency; use one of AED, AMD, CHF, CNY, EUR, GBP (ISO 4217, upper case)"],
+    },
+    "payment.status_changed.v1": {
+        "invoice": _INVOICE,
+        "revision": 3,
+        "crm": "acme-bitrix24",
+        "type": "invoice",
+        "invoice_id": "INV-1001",
+        "deal_id": "D-77",
+        "result": {
+            "revision": 3,
+            "status": "paid",
+            "flags": [],
+            "amount_minor": 150000000,
+            "paid_minor": 150000000,
+            "refunded_minor": 0,
+            "currency": "AMD",
+            "provider": "sandbox",
+            "provider_reference": "ord_19",
+            "paid_at": "2026-11-22T10:05:30Z",
+            "fiscal_status": "not_required",
+            "link_url": "https://pay.example.am/l/2wq7n5c1",
+            "request_id": _REQUEST,
+        },
+    },
+}
+
+
+def data_example(model: type[Message]) -> dict[str, Any]:
+    """Return an example of the `data` of an event."""
+    return dict(_DATA[model.TYPE])
+
+
+def event_example(model: type[Message]) -> dict[str, Any]:
+    """Return an example of a whole event: as a CRM sends it, or as we do."""
+    data = data_example(model)
+    sender = _from_the_crm(model, data) if model in INBOUND else _from_us(model, data)
+    return {"specversion": "1.0", **sender, "datacontenttype": "application/json", "data": data}
+
+
+def _from_the_crm(model: type[Message], data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": "0190f7a2-0c4e-7d11-8a55-1b2c3d4e5f60",
+        "source": f"/crm/{data['crm']}" if "crm" in data else f"/provider/{data['account']}",
+        "type": model.TYPE,
+        "subject": data.get("invoice_id") or data["account"],
+        "time": "2026-11-22T10:00:00Z",
+    }
+
+
+def _from_us(model: type[Message], data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": "01kb3r90n2q4s6v8x1z3b5d7fh",
+        "source": "/paylinks",
+        "type": model.TYPE,
+        "subject": model.parse(data).subject(),
+        "time": "2026-11-22T10:00:02+00:00",
+        "requestid": _REQUEST,
+    }
