@@ -4,7 +4,7 @@ What SQLAlchemy costs per statement is what would hold the store back, so these 
 what the portable statements in db.message_store say for SQLite; one conformance suite runs against both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from db.tx import NewMessage, Tx
@@ -139,5 +139,25 @@ def finish(
     return {row[1] for row in rows if row[1] is not None} if rows else None
 
 
-def _arrays(rows: Sequence[NewMessage]) -> dict[str, list[Any]]:
-    return {f"n_{name}": [getattr(row, name) for row in rows] for name in _NEW_FIELDS}
+def _arrays(rows: Sequence[NewMessage]) -> dict[str, str]:
+    """Write the columns as array literals: the driver's own way from lists takes most of an insert's time."""
+    return {f"n_{name}": _array(getattr(row, name) for row in rows) for name in _NEW_FIELDS}
+
+
+def _array(values: Iterable[str | bytes | float | None]) -> str:
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _element(value: str | bytes | float | None) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, bytes):
+        return _bytes_element(value)
+    return "NULL" if value is None else str(value)
+
+
+def _bytes_element(value: bytes) -> str:
+    """Sealed bytes are base64 and may stand as they are; hexadecimal would double what is sent and parsed."""
+    if value.isascii() and b"\\" not in value and b'"' not in value and value.isalnum_or_base64:
+        return f'"{value.decode()}"'
+    return '"\\\\x' + value.hex() + '"'

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, delete, func, insert, null, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, and_, case, delete, func, insert, null, select, tuple_, union_all, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from contracts.base import Message
@@ -485,6 +485,16 @@ def duplicates_of(tx: Tx, message_id: str) -> list[Row[Any]]:
     """Return the repeats of a message that were ignored."""
     found = select(message_duplicates).where(message_duplicates.c.message_id == message_id)
     return list(tx.execute(found.order_by(message_duplicates.c.created_at)).all())
+
+
+def duplicates_about(tx: Tx, *subjects: str) -> int:
+    """Count the repeats that were ignored of every message about these subjects."""
+    known = union_all(
+        select(messages.c.id).where(messages.c.subject.in_(subjects)),
+        select(message_history.c.id).where(message_history.c.subject.in_(subjects)),
+    )
+    counted = select(func.count()).select_from(message_duplicates)
+    return int(tx.execute(counted.where(message_duplicates.c.message_id.in_(known.scalar_subquery()))).scalar_one())
 
 
 def retry(tx: Tx, message_id: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    JsonConfigSettingsSource,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
@@ -120,7 +121,11 @@ class Settings(BaseSettings):
         folder = os.environ.get("PAYLINKS_SECRETS_DIR") or os.environ.get("CREDENTIALS_DIRECTORY")
         if folder:
             sources.append(SecretsSettingsSource(settings_cls, secrets_dir=folder))
-        sources.append(TomlConfigSettingsSource(settings_cls, toml_file=config_file()))
+        path = config_file()
+        if path.suffix == ".json":
+            sources.append(JsonConfigSettingsSource(settings_cls, json_file=path))
+        else:
+            sources.append(TomlConfigSettingsSource(settings_cls, toml_file=path))
         return tuple(sources)
 
     def account_for(self, currency: str, wanted: str | None) -> str | None:

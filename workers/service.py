@@ -45,6 +45,7 @@ class Service:
         deps.database.after_commit = self.publisher.publish
         declare_actors(self.broker, deps.settings, self._serve)
         self.broker.add_middleware(_Lifecycle(self))
+        self._worker: Worker | None = None
         self._executor: Executor | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._threads: tuple[Keeper, ...] = ()
@@ -55,6 +56,18 @@ class Service:
         if self._executor is None:
             raise RuntimeError("the worker has not booted")
         return self._executor
+
+    def start(self, threads: int) -> None:
+        """Serve every queue in this process, without dramatiq's command line."""
+        self.broker.emit_after("process_boot")
+        self._worker = Worker(self.broker, worker_threads=threads)
+        self._worker.start()
+
+    def stop(self, timeout_ms: int) -> None:
+        """End what `start` began: what runs may end within the time, the rest is given back."""
+        if self._worker is not None:
+            self._worker.stop(timeout=timeout_ms)
+        self.broker.close()
 
     def boot(self, worker: Worker) -> None:
         """Begin to serve the worker's queues."""
