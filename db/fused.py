@@ -30,6 +30,7 @@ _NEW_FIELDS = (
     *("id", "queue", "type", "payload", "sealed", "dedup_key", "digest", "fingerprint", "subject", "correlation"),
     *("causation", "request_id", "traceparent", "delay_seconds"),
 )
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
 _INSERT_KEYS = """
     INSERT INTO message_keys (queue, digest, fingerprint, message_id)
     SELECT u.queue, u.digest, u.fingerprint, u.id FROM {source}
@@ -77,7 +78,9 @@ WITH gone AS (
     RETURNING {_CARRIED}, created_at, started_at, claimed_by
 ), h AS (
     INSERT INTO message_history ({_CARRIED}, created_at, outcome, detail, finished_at)
-    SELECT {_CARRIED}, created_at, %(outcome)s, %(detail)s, clock_timestamp() FROM gone
+    SELECT {_CARRIED.replace("subject", "coalesce(%(subject)s, subject)")}, created_at, %(outcome)s, %(detail)s,
+           clock_timestamp()
+    FROM gone
 ), a AS (
     INSERT INTO message_attempts (message_id, number, started_at, ended_at, outcome, worker, provider_request_id)
     SELECT id, claim_no, started_at, clock_timestamp(), %(outcome)s, claimed_by, %(provider_request_id)s FROM gone
@@ -123,6 +126,7 @@ def finish(
     outcome: str,
     detail: str | None,
     provider_request_id: str | None,
+    subject: str | None,
     new: Sequence[NewMessage],
 ) -> set[str] | None:
     """End a message and add its follow-ups; return the ids whose key was new, or None when the claim was lost."""
@@ -132,6 +136,7 @@ def finish(
         "outcome": outcome,
         "detail": detail,
         "provider_request_id": provider_request_id,
+        "subject": subject,
     }
     if new:
         parameters |= _arrays(new)
@@ -158,6 +163,6 @@ def _element(value: str | bytes | float | None) -> str:
 
 def _bytes_element(value: bytes) -> str:
     """Sealed bytes are base64 and may stand as they are; hexadecimal would double what is sent and parsed."""
-    if value.isascii() and b"\\" not in value and b'"' not in value and value.isalnum_or_base64:
+    if not value.translate(None, _BASE64):
         return f'"{value.decode()}"'
     return '"\\\\x' + value.hex() + '"'

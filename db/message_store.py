@@ -280,33 +280,41 @@ def renew(tx: Tx, held: Iterable[tuple[str, int]], *, lease_seconds: float) -> s
 
 
 def finish(
-    tx: Tx, claimed: Claimed, outcome: str, *, detail: str | None = None, provider_request_id: str | None = None
+    tx: Tx,
+    claimed: Claimed,
+    outcome: str,
+    *,
+    detail: str | None = None,
+    provider_request_id: str | None = None,
+    subject: str | None = None,
 ) -> None:
-    """End the message: history, attempt and the follow-ups of `tx`, all or nothing. Raise ClaimLost if it is not ours."""
+    """End the message: history, attempt and the follow-ups of `tx`, all or nothing. Raise ClaimLost if it is not ours.
+
+    `subject` replaces the message's own, once it is known whom it was about.
+    """
     if tx.is_postgres:
         new = sorted(tx.pending, key=lambda row: (row.queue, row.digest))
-        inserted = fused.finish(tx, claimed, outcome, detail, provider_request_id, new)
+        inserted = fused.finish(tx, claimed, outcome, detail, provider_request_id, subject, new)
         if inserted is None:
             raise ClaimLost(claimed.id)
         tx.pending = []
         settle_added(tx, new, inserted)
         return
     flush(tx)
-    _finish(tx, claimed, outcome, detail, provider_request_id)
-
-
-def _finish(tx: Tx, claimed: Claimed, outcome: str, detail: str | None, provider_request_id: str | None) -> None:
-    if not _into_history(tx, _held(claimed), outcome, detail):
+    if not _into_history(tx, _held(claimed), outcome, detail, subject):
         raise ClaimLost(claimed.id)
     _write_attempt(tx, claimed, outcome, provider_request_id=provider_request_id)
 
 
-def _into_history(tx: Tx, which: ColumnElement[bool], outcome: str, detail: str | None) -> bool:
+def _into_history(
+    tx: Tx, which: ColumnElement[bool], outcome: str, detail: str | None, subject: str | None = None
+) -> bool:
     """Move a live row to history; False: there was none."""
     names = (*CARRIED, "created_at")
     gone = tx.execute(delete(messages).where(which).returning(*(messages.c[name] for name in names))).first()
     if gone is not None:
-        tx.execute(insert(message_history).values(**gone._mapping, outcome=outcome, detail=detail))
+        kept = dict(gone._mapping) | ({"subject": subject} if subject else {})
+        tx.execute(insert(message_history).values(**kept, outcome=outcome, detail=detail))
     return gone is not None
 
 

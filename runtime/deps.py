@@ -61,7 +61,13 @@ class Deps:
 
     @contextmanager
     def concluding(
-        self, message: Message, *, outcome: str = "done", detail: str | None = None, provider_request_id: str | None = None
+        self,
+        message: Message,
+        *,
+        outcome: str = "done",
+        detail: str | None = None,
+        provider_request_id: str | None = None,
+        subject: str | None = None,
     ) -> Iterator[Tx]:
         """Open the last transaction of a message: effects, follow-ups, history and attempt commit together.
 
@@ -69,7 +75,9 @@ class Deps:
         """
         with self.database.begin(_cause_of(self.claim)) as tx:
             yield tx
-            message_store.finish(tx, self.claim, outcome, detail=detail, provider_request_id=provider_request_id)
+            message_store.finish(
+                tx, self.claim, outcome, detail=detail, provider_request_id=provider_request_id, subject=subject
+            )
             points.reach(f"{self.claim.queue}.{points.CONCLUDING}")
         self.ended.append(outcome)
         points.reach(f"{self.claim.queue}.{points.CONCLUDED}")

@@ -174,7 +174,7 @@ def _provider_event(envelope: Envelope, incoming: Incoming, settings: Settings) 
     data = _theirs(envelope.data)
     given = json.dumps([envelope.source, envelope.id, data], sort_keys=True).encode()
     # Not the sender's id alone: without a checked signature another content is never dropped as a repeat.
-    receipt = f"{incoming.channel}-{hashlib.sha256(given).hexdigest()}"
+    receipt = f"forwarded-{hashlib.sha256(given).hexdigest()}"
     message = ProviderEventReceived.parse({**data, "receipt": receipt, "received_at": incoming.received_at})
     if message.account not in settings.accounts:
         remedy = "compare it with the webhook address set at the provider, or configure it"

@@ -45,7 +45,7 @@ def read_event(message: ProviderEventReceived, deps: Deps) -> Outcome:
             return NOT_YET(PAUSE_SECONDS, "the event names an order that is not ours yet")
         return _keep_unmatched(message, deps, event)
 
-    with deps.concluding(message) as tx:
+    with deps.concluding(message, subject=attempt.invoice_id) as tx:
         invoices.lock(tx, attempt.invoice_id)
         if not provider.capabilities.lookup and event.evidence is not None:
             apply_evidence(tx, attempts.lock(tx, attempt.id), event.evidence, message_id=deps.claim.id)
