@@ -7,7 +7,7 @@ _FIELDS: dict[str, str] = {
     # the envelope
     "specversion": "The version of CloudEvents.",
     "Envelope.id": "Unique within `source`; the same event sent again keeps its id.",
-    "Envelope.source": "Who sent it, as a URI reference: /crm/<the CRM's id>, or /paylinks.",
+    "Envelope.source": "Who sent it, as a URI reference: /crm/acme-bitrix24, or /paylinks.",
     "Envelope.type": "The contract and its version.",
     "Envelope.subject": "What it is about; for people and routers.",
     "time": "When it happened (RFC 3339, with a time zone).",
