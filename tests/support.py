@@ -10,7 +10,7 @@ from contracts.messages import CrmUpdate
 from db import message_store
 from db.database import Database
 from db.message_store import Claimed
-from db.schema import metadata
+from db.migrate import upgrade
 from db.sealing import Sealer
 from db.tx import Cause
 
@@ -20,7 +20,7 @@ DATA_KEY = Fernet.generate_key().decode()
 def open_database(url: str) -> Database:
     """Migrate an empty database and open it."""
     database = Database(url, Sealer([DATA_KEY]))
-    metadata.create_all(database.engine)
+    upgrade(database)
     return database
 
 

@@ -1,0 +1,367 @@
+"""The executor: what each end of a run means for its message, on PostgreSQL and SQLite alike."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.messages import CrmUpdate, InvoiceCreated
+from db import exceptions, invoices, message_store
+from gateways.errors import Refused, Unavailable, Unknown
+from rules.verdicts import Reason
+from runtime.build import build
+from runtime.deps import Deps
+from runtime.settings import Settings
+from tests.support import DATA_KEY, open_database, put, update
+from workers import stage as stages
+from workers.executor import Executor
+from workers.held import KEEPER_TICK_SECONDS, Keeper
+from workers.service import Service
+from workers.stage import ALREADY_DONE, DONE, NOT_YET, REFUSED, SUPERSEDED, Outcome, Schedule, stage
+
+Function = Callable[[CrmUpdate, Deps], Outcome]
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def deps(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deps]:
+    url = (
+        request.getfixturevalue("make_database")()
+        if request.param == "postgresql"
+        else f"sqlite:///{tmp_path / 'store.db'}"
+    )
+    open_database(url).dispose()
+    built = build(_settings(url))
+    yield built
+    built.database.dispose()
+
+
+def _settings(url: str, **more: Any) -> Settings:
+    return Settings(
+        database_url=url, data_keys=[DATA_KEY], link_keys=[{"id": "k1", "secret": "s" * 32}], routing={}, **more
+    )
+
+
+@pytest.fixture
+def use() -> Iterator[Callable[..., None]]:
+    """Register a function as the stage of crm.update for one test."""
+    kept = dict(stages._registry)
+
+    def register(
+        function: Function,
+        *,
+        schedule: Schedule | None = None,
+        limit: float = 1.0,
+        max_waits: int = 2,
+        ends_in: Reason = Reason.NO_EVIDENCE,
+    ) -> None:
+        stage(
+            CrmUpdate,
+            schedule=schedule or Schedule((0.0, 0.0)),
+            time_limit=timedelta(seconds=limit),
+            max_waits=max_waits,
+            waits_end_in=ends_in,
+        )(function)
+
+    yield register
+    stages._registry.clear()
+    stages._registry.update(kept)
+
+
+def run(deps: Deps, times: int = 4) -> None:
+    executor = Executor(deps, ["crm-update"])
+    for _ in range(times):
+        executor.serve("crm-update")
+
+
+def outcomes(deps: Deps) -> list[str]:
+    with deps.database.read() as tx:
+        rows = tx.connection.exec_driver_sql("SELECT outcome FROM message_history ORDER BY finished_at, id")
+        return list(rows.scalars())
+
+
+def dead(deps: Deps) -> list[Any]:
+    with deps.database.read() as tx:
+        return message_store.dead(tx)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kept"),
+    [
+        (DONE, "done"),
+        (ALREADY_DONE, "already_done"),
+        (SUPERSEDED, "superseded"),
+        (REFUSED("not believed"), "refused"),
+    ],
+)
+def test_an_outcome_ends_the_message(deps: Deps, use: Callable[..., None], outcome: Outcome, kept: str) -> None:
+    use(lambda message, deps: outcome)
+    put(deps.database, update(1))
+
+    run(deps)
+
+    assert outcomes(deps) == [kept]
+
+
+def test_effects_and_follow_ups_of_a_stage_commit_with_its_end(deps: Deps, use: Callable[..., None]) -> None:
+    def conclude(message: CrmUpdate, deps: Deps) -> Outcome:
+        with deps.concluding(message) as tx:
+            if message.revision < 3:
+                tx.then(update(message.revision + 1))
+        return DONE
+
+    use(conclude)
+    put(deps.database, update(1))
+
+    run(deps)
+
+    assert outcomes(deps) == ["done", "done", "done"]
+
+
+@pytest.mark.parametrize("error", [Unavailable("no connection"), Unknown("no answer"), RuntimeError("Ani Petrosyan")])
+def test_a_failure_is_tried_by_the_schedule_and_then_dead(
+    deps: Deps, use: Callable[..., None], error: Exception
+) -> None:
+    def fail(message: CrmUpdate, deps: Deps) -> Outcome:
+        raise error
+
+    use(fail)
+    put(deps.database, update(1))
+
+    run(deps)
+
+    (letter,) = dead(deps)
+    assert (letter.failures, letter.error_class) == (3, type(error).__name__)
+    assert "Ani" not in letter.error  # an error that we do not know may hold personal data: its text is not kept
+
+
+def test_a_refusal_is_never_tried_again(deps: Deps, use: Callable[..., None]) -> None:
+    calls = []
+
+    def refuse(message: CrmUpdate, deps: Deps) -> Outcome:
+        calls.append(message)
+        raise Refused("no such record", code="404", provider_request_id="req-9")
+
+    use(refuse)
+    put(deps.database, update(1))
+
+    run(deps)
+
+    assert len(calls) == 1
+    (letter,) = dead(deps)
+    with deps.database.read() as tx:
+        (attempt,) = message_store.attempts_of(tx, letter.id)
+    assert (attempt.error, attempt.provider_request_id) == ("no such record", "req-9")
+
+
+def test_a_pause_that_the_other_side_asked_for_is_kept(deps: Deps, use: Callable[..., None]) -> None:
+    def busy(message: CrmUpdate, deps: Deps) -> Outcome:
+        raise Unavailable("too many requests", retry_after_seconds=3600)
+
+    use(busy)
+    put(deps.database, update(1))
+
+    run(deps)
+
+    with deps.database.read() as tx:
+        assert message_store.due(tx, "crm-update", limit=10) == []
+    assert dead(deps) == []
+
+
+def test_waiting_has_a_budget_that_ends_in_an_exception_not_in_a_dead_letter(
+    deps: Deps, use: Callable[..., None]
+) -> None:
+    use(lambda message, deps: NOT_YET(0.0, "not there yet"))
+    invoice_id = _invoice(deps)
+    put(deps.database, update(1, invoice_id))
+
+    run(deps)
+
+    assert outcomes(deps) == ["waited_in_vain"]
+    assert dead(deps) == []
+    with deps.database.read() as tx:
+        assert exceptions.open_reasons(tx, invoice_id) == {Reason.NO_EVIDENCE}
+        assert invoices.get(tx, invoice_id).status == "manual_review"
+
+
+def test_a_dead_letter_about_an_invoice_tells_its_manager_once(deps: Deps, use: Callable[..., None]) -> None:
+    def refuse(message: CrmUpdate, deps: Deps) -> Outcome:
+        raise Refused("no such record")
+
+    use(refuse)
+    invoice_id = _invoice(deps)
+    put(deps.database, update(1, invoice_id), update(2, invoice_id))
+
+    run(deps)
+
+    assert len(dead(deps)) == 2
+    with deps.database.read() as tx:
+        assert [row.reason for row in exceptions.of_invoice(tx, invoice_id)] == [Reason.DEAD_LETTER]
+
+
+def _invoice(deps: Deps) -> str:
+    message = InvoiceCreated(
+        crm="acme", invoice_id="1", version=1, amount_minor=100, currency="AMD", purpose="Prepayment"
+    )
+    with deps.database.begin() as tx:
+        invoice, _ = invoices.lock_named(tx, message, account="bank", version=1)
+        return str(invoice.id)
+
+
+def test_a_run_over_its_time_limit_is_interrupted_and_recorded(deps: Deps, use: Callable[..., None]) -> None:
+    def slow(message: CrmUpdate, deps: Deps) -> Outcome:
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            time.sleep(0.01)
+        return DONE
+
+    use(slow, schedule=Schedule(()), limit=0.3)
+    put(deps.database, update(1))
+    executor = Executor(deps, ["crm-update"])
+    keeper = Keeper("keeper", executor.held.tick, 0.1)
+    keeper.start()
+
+    executor.serve("crm-update")
+
+    keeper.stop()
+    (letter,) = dead(deps)
+    assert letter.error == "the stage took longer than its time limit"
+
+
+def test_the_lease_of_a_long_run_is_renewed_and_a_second_worker_finds_nothing(
+    deps: Deps, use: Callable[..., None]
+) -> None:
+    runs = []
+
+    def long(message: CrmUpdate, deps: Deps) -> Outcome:
+        runs.append(message.revision)
+        time.sleep(2.0)
+        with deps.concluding(message):
+            pass
+        return DONE
+
+    use(long, limit=10)
+    short = build(_settings(deps.settings.database_url, lease_cap=timedelta(seconds=1)))
+    put(deps.database, update(1))
+    executor = Executor(short, ["crm-update"])
+    executor._stages["crm-update"]["crm.update.v1"] = _with_limit(executor, 0.8)
+    keeper = Keeper("keeper", executor.held.tick, 0.1)
+    keeper.start()
+    worker = threading.Thread(target=executor.serve, args=("crm-update",))
+    worker.start()
+    for _ in range(10):
+        time.sleep(0.2)
+        with deps.database.begin() as tx:
+            assert message_store.sweep_lapsed(tx) == []
+    worker.join()
+    keeper.stop()
+    short.database.dispose()
+
+    assert runs == [1]
+    assert outcomes(deps) == ["done"]
+
+
+def _with_limit(executor: Executor, seconds: float) -> stages.Stage:
+    """A lease of a second, and a run that may take longer than it."""
+    known = executor._stages["crm-update"]["crm.update.v1"]
+
+    class Patient(stages.Stage):
+        def lease(self, cap: timedelta) -> timedelta:
+            return timedelta(seconds=1)
+
+    return Patient(
+        known.model,
+        known.function,
+        known.queue,
+        known.schedule,
+        known.time_limit,
+        known.max_waits,
+        known.waits_end_in,
+    )
+
+
+def test_stopping_gives_back_what_was_claimed_and_did_not_begin(deps: Deps, use: Callable[..., None]) -> None:
+    holder: list[Executor] = []
+
+    def stop_after_first(message: CrmUpdate, deps: Deps) -> Outcome:
+        holder[0].stop()
+        return DONE
+
+    use(stop_after_first, limit=1.0)
+    put(deps.database, *(update(revision) for revision in range(1, 6)))
+    holder.append(Executor(deps, ["crm-update"]))
+
+    holder[0].serve("crm-update")
+
+    assert outcomes(deps) == ["done"]
+    with deps.database.begin() as tx:
+        back = message_store.claim(tx, "crm-update", ["crm.update.v1"], worker="w", limit=16, lease_seconds=30)
+    assert [(one.failures, one.lapses) for one in back] == [(0, 0)] * 4
+
+
+def test_a_stage_that_lost_its_claim_leaves_nothing_behind(deps: Deps, use: Callable[..., None]) -> None:
+    def lose(message: CrmUpdate, deps: Deps) -> Outcome:
+        with deps.database.begin() as tx:
+            message_store.give_back(tx, deps.claim)
+        with deps.database.begin() as tx:
+            message_store.claim(tx, "crm-update", ["crm.update.v1"], worker="other", limit=1, lease_seconds=30)
+        with deps.concluding(message) as tx:
+            tx.then(update(99))
+        return DONE
+
+    use(lose)
+    put(deps.database, update(1))
+
+    run(deps)
+
+    assert outcomes(deps) == []
+    with deps.database.read() as tx:
+        states = tx.connection.exec_driver_sql("SELECT dedup_key, state, claimed_by FROM messages").all()
+    assert [tuple(row) for row in states] == [("crm.update:invoice-1:1", "running", "other")]
+
+
+@pytest.mark.parametrize("broker_url", ["amqp://guest:guest@127.0.0.1:1/", "redis://127.0.0.1:1/0"])
+def test_without_a_broker_workers_ask_the_store_by_themselves(
+    deps: Deps, use: Callable[..., None], broker_url: str
+) -> None:
+    settings = _settings(
+        deps.settings.database_url, broker_url=broker_url, poll_interval=timedelta(milliseconds=200)
+    )
+    alone = build(settings)
+    service = Service(alone)
+    use(lambda message, deps: DONE)  # after the service registered the real stages
+    put(deps.database, *(update(revision) for revision in range(1, 31)))
+    service.start(threads=2)
+    try:
+        until = time.monotonic() + 15
+        while len(outcomes(deps)) < 30 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert outcomes(deps) == ["done"] * 30
+    finally:
+        service.stop(2000)
+        alone.database.dispose()
+
+
+def test_a_log_line_of_a_run_holds_ids_and_no_payload(
+    deps: Deps, use: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from runtime.logs import set_up
+
+    set_up("INFO")
+    use(lambda message, deps: DONE)
+    put(deps.database, update(1))
+
+    run(deps)
+
+    line = json.loads(capsys.readouterr().err.strip().splitlines()[-1])
+    assert line["event"] == "stage.run"
+    assert {"queue", "type", "message_id", "subject", "request_id", "outcome", "seconds"} <= set(line)
+    assert "payload" not in line
+
+
+def test_the_keeper_ticks_often_enough_for_its_leases() -> None:
+    assert KEEPER_TICK_SECONDS < 1.0
