@@ -74,9 +74,7 @@ def by_order(tx: Tx, account: str, reference: str | None, provider_order_id: str
     return found
 
 
-def opened(
-    tx: Tx, attempt_id: str, *, provider_order_id: str, pay_url: str, expires_at: datetime | None
-) -> bool:
+def opened(tx: Tx, attempt_id: str, *, provider_order_id: str, pay_url: str, expires_at: datetime | None) -> bool:
     """Note that the order exists and where the customer pays; False: the attempt went elsewhere meanwhile."""
     moved = (
         update(attempts)

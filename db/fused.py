@@ -62,7 +62,10 @@ WITH named AS (
     ORDER BY available_at LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ), chosen AS (
-    SELECT id FROM (SELECT id, 0 AS rank FROM named UNION SELECT id, 1 FROM oldest WHERE id NOT IN (SELECT id FROM named)) c
+    SELECT id FROM (
+        SELECT id, 0 AS rank FROM named
+        UNION ALL SELECT id, 1 FROM oldest WHERE id NOT IN (SELECT id FROM named)
+    ) c
     ORDER BY rank LIMIT %(limit)s
 )
 UPDATE messages m
@@ -85,7 +88,7 @@ WITH gone AS (
     INSERT INTO message_attempts (message_id, number, started_at, ended_at, outcome, worker, provider_request_id)
     SELECT id, claim_no, started_at, clock_timestamp(), %(outcome)s, claimed_by, %(provider_request_id)s FROM gone
 )"""  # noqa: S608 - constants
-_FINISH_ALONE = _FINISH + " SELECT id, NULL FROM gone"
+_FINISH_ALONE = _FINISH + " SELECT id, NULL FROM gone"  # noqa: S608 - constants
 _FINISH_THEN = f"""{_FINISH}, k AS ({_INSERT_KEYS.format(source=f"gone, {_NEW_ROWS}")}), n AS ({_INSERT_NEW})
 SELECT gone.id, k.message_id FROM gone LEFT JOIN k ON true
 """  # noqa: S608 - constants

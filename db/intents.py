@@ -24,9 +24,7 @@ class Earlier:
 
 
 def declare(tx: Tx, operation: str, reference: str, claimed: Claimed, *, call_seconds: float) -> Earlier | None:
-    """Declare the intent and return None, or return the earlier one that is still open (declare nothing then).
-
-    """
+    """Declare the intent and return None, or return the earlier one that is still open (declare nothing then)."""
     same = (intents.c.operation == operation, intents.c.reference == reference)
     known = tx.execute(select(intents, db_now().label("now")).where(*same).with_for_update()).first()
     if known is None:

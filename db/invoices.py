@@ -93,10 +93,14 @@ def change_version(tx: Tx, invoice_id: str, message: InvoiceCreated, *, account:
 def versions(tx: Tx, invoice_id: str) -> dict[int, bytes]:
     """Return the fingerprint of every known version."""
     found = select(invoice_versions.c.version, invoice_versions.c.fingerprint)
-    return {row.version: row.fingerprint for row in tx.execute(found.where(invoice_versions.c.invoice_id == invoice_id))}
+    return {
+        row.version: row.fingerprint for row in tx.execute(found.where(invoice_versions.c.invoice_id == invoice_id))
+    }
 
 
-def add_version(tx: Tx, invoice_id: str, message: InvoiceCreated, *, version: int, content: bytes, message_id: str) -> None:
+def add_version(
+    tx: Tx, invoice_id: str, message: InvoiceCreated, *, version: int, content: bytes, message_id: str
+) -> None:
     """Remember what a version said."""
     tx.execute(
         insert(invoice_versions).values(
@@ -179,9 +183,7 @@ def raise_revision(tx: Tx, invoice_id: str) -> int:
 
 def take_crm_lease(tx: Tx, invoice_id: str, writer: str, *, seconds: float) -> Row[Any] | None:
     """Become the one writer of the invoice's CRM record; None: somebody else is."""
-    free = or_(
-        invoices.c.crm_writer.is_(None), invoices.c.crm_writer == writer, invoices.c.crm_writer_until < db_now()
-    )
+    free = or_(invoices.c.crm_writer.is_(None), invoices.c.crm_writer == writer, invoices.c.crm_writer_until < db_now())
     taken = (
         update(invoices)
         .where(invoices.c.id == invoice_id, free)

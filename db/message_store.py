@@ -221,8 +221,12 @@ def claim(
             tx, queue, types, worker=worker, limit=limit, lease_seconds=lease_seconds, named=named, alone=alone
         )
     else:
-        rows = _claim(tx, queue, types, worker=worker, limit=limit, lease_seconds=lease_seconds, named=named, alone=alone)
-    return sorted((Claimed(**row._mapping, worker=worker) for row in rows), key=lambda claimed: (claimed.id != named, claimed.id))
+        rows = _claim(
+            tx, queue, types, worker=worker, limit=limit, lease_seconds=lease_seconds, named=named, alone=alone
+        )
+    return sorted(
+        (Claimed(**row._mapping, worker=worker) for row in rows), key=lambda claimed: (claimed.id != named, claimed.id)
+    )
 
 
 def _claim(
@@ -412,12 +416,23 @@ def sweep_lapsed(tx: Tx, *, limit: int = 200) -> list[tuple[str, str, bool]]:
             error="the worker ended without an outcome",
             error_group=func.coalesce(messages.c.error_group, "worker-died"),
         )
-        .returning(messages.c.id, messages.c.queue, messages.c.claim_no, messages.c.started_at, messages.c.claimed_by, messages.c.state)
+        .returning(
+            messages.c.id,
+            messages.c.queue,
+            messages.c.claim_no,
+            messages.c.started_at,
+            messages.c.claimed_by,
+            messages.c.state,
+        )
     ).all()
     for row in swept:
         tx.execute(
             insert(message_attempts).values(
-                message_id=row.id, number=row.claim_no, started_at=row.started_at, outcome="lapsed", worker=row.claimed_by
+                message_id=row.id,
+                number=row.claim_no,
+                started_at=row.started_at,
+                outcome="lapsed",
+                worker=row.claimed_by,
             )
         )
     return [(row.id, row.queue, row.state == "dead") for row in swept]
@@ -447,7 +462,9 @@ def hasten(tx: Tx, message_id: str) -> bool:
         update(messages)
         .where(messages.c.id == message_id, messages.c.state == "ready")
         .values(available_at=case((messages.c.available_at > db_now(), db_now()), else_=messages.c.available_at))
-        .returning(*(messages.c[name] for name in ("queue", "type", "dedup_key", "subject", "request_id", "traceparent")))
+        .returning(
+            *(messages.c[name] for name in ("queue", "type", "dedup_key", "subject", "request_id", "traceparent"))
+        )
     ).first()
     if moved is None:
         return False

@@ -80,7 +80,11 @@ def _one_of(column: str, words: Iterable[str]) -> str:
 def _partial(name: str, table: Table, *columns: str, where: str, unique: bool = False) -> Index:
     condition = text(where)
     return Index(
-        name, *(table.c[column] for column in columns), unique=unique, postgresql_where=condition, sqlite_where=condition
+        name,
+        *(table.c[column] for column in columns),
+        unique=unique,
+        postgresql_where=condition,
+        sqlite_where=condition,
     )
 
 
@@ -330,7 +334,9 @@ attempts = Table(
     UniqueConstraint("link_id", "number"),
 )
 _partial("uq_attempts_one_open", attempts, "link_id", where=_one_of("state", OPEN_ATTEMPTS), unique=True)
-_partial("uq_attempts_order", attempts, "account", "provider_order_id", where="provider_order_id IS NOT NULL", unique=True)
+_partial(
+    "uq_attempts_order", attempts, "account", "provider_order_id", where="provider_order_id IS NOT NULL", unique=True
+)
 Index(None, attempts.c.invoice_id)
 
 transactions = Table(

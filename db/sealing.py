@@ -1,7 +1,7 @@
 """Encryption at rest for personal fields and raw bodies, with keys that rotate.
 
-Fernet (AES-128-CBC with HMAC-SHA256, https://github.com/fernet/spec) from `cryptography`. The first key seals, every key
-opens; `paylinks.toml` lists them newest first.
+Fernet (AES-128-CBC with HMAC-SHA256, https://github.com/fernet/spec) from `cryptography`. The first key seals, every
+key opens; `paylinks.toml` lists them newest first.
 """
 
 import json

@@ -17,7 +17,6 @@ from contracts.delivery import Delivery
 from contracts.ids import new_id
 from db.sealing import Sealer
 
-
 # A row whose columns are attributes: what the aggregates give to code that knows no SQL.
 Record = Row[Any]
 

@@ -156,7 +156,9 @@ def stand(view: InvoiceView, money: Iterable[Money]) -> Standing:
     same = [fact for fact in facts if fact.currency == view.currency]
     captures = [fact for fact in same if fact.kind is TransactionKind.CAPTURE]
     paid = sum(fact.amount_minor for fact in captures)
-    refunded = sum(fact.amount_minor for fact in same if fact.kind in (TransactionKind.REFUND, TransactionKind.REVERSAL))
+    refunded = sum(
+        fact.amount_minor for fact in same if fact.kind in (TransactionKind.REFUND, TransactionKind.REVERSAL)
+    )
     charged_back = sum(fact.amount_minor for fact in same if fact.kind is TransactionKind.CHARGEBACK)
     kept = paid - refunded - charged_back
 

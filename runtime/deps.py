@@ -1,7 +1,7 @@
 """What the code may use, built in one place and passed in.
 
-`deps.running(claimed)` gives a stage its own copy, bound to the message that it holds; `deps.concluding(message)` is the
-one transaction in which that message ends.
+`deps.running(claimed)` gives a stage its own copy, bound to the message that it holds; `deps.concluding(message)` is
+the one transaction in which that message ends.
 """
 
 import dataclasses

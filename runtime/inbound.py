@@ -197,7 +197,8 @@ def _unreadable(
     if origin.event_id is None:
         origin = Origin(origin.source, _word(incoming.message_id), origin.event_type)
     bounded = tuple(
-        Problem(_cut(item.field, _MAX_WORD), _cut(item.problem, _MAX_PROBLEM_LENGTH)) for item in problems[:_MAX_PROBLEMS]
+        Problem(_cut(item.field, _MAX_WORD), _cut(item.problem, _MAX_PROBLEM_LENGTH))
+        for item in problems[:_MAX_PROBLEMS]
     )
     return Reading(incoming, _cause(incoming, known), origin, None, bounded, forbidden)
 
@@ -224,7 +225,9 @@ def _cause(incoming: Incoming, value: dict[str, Any]) -> Cause:
         given.reverse()
     request_id = next((one for one in given if isinstance(one, str) and _WELL_FORMED_ID.fullmatch(one)), None)
     traces = (value.get("traceparent"), incoming.traceparent)
-    return Cause.new(request_id, next((one for one in traces if isinstance(one, str) and _TRACEPARENT.fullmatch(one)), None))
+    return Cause.new(
+        request_id, next((one for one in traces if isinstance(one, str) and _TRACEPARENT.fullmatch(one)), None)
+    )
 
 
 def _word(value: object) -> str | None:

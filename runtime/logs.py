@@ -8,7 +8,9 @@ import structlog
 
 def set_up(level: str = "INFO", *, pretty: bool = False) -> None:
     """Configure structlog for this process; libraries' own logs come through at WARNING."""
-    renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if pretty else structlog.processors.JSONRenderer()
+    renderer = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if pretty else structlog.processors.JSONRenderer()
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

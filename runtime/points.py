@@ -1,7 +1,7 @@
 """Named points where a rehearsal may stop the process dead, to prove that nothing is lost there.
 
-`PAYLINKS_HALT_AT=POINT@FILE`, for one queue `QUEUE.POINT@FILE`: the first process that reaches the point with FILE absent makes the file and
-kills itself with SIGKILL; the next one passes. Without the setting a point costs one comparison.
+`PAYLINKS_HALT_AT=QUEUE.POINT@FILE`: the first process that reaches the point with FILE absent makes the file and kills
+itself with SIGKILL; the next one passes. Without the setting a point costs one comparison.
 """
 
 import os
@@ -20,7 +20,7 @@ _armed: tuple[str, Path] | None = None
 
 def arm(halt_at: str | None) -> None:
     """Choose the point for this process; None: none."""
-    global _armed  # noqa: PLW0603 - one process dies at one point
+    global _armed
     if halt_at is None:
         _armed = None
         return

@@ -1,0 +1,1 @@
+"""The doors: receiver, pages, API. The only Starlette."""

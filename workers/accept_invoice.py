@@ -23,9 +23,7 @@ from workers.stage import DONE, Outcome, Schedule, stage
 from workers.standing import announce, raise_exception, restand
 
 
-@stage(
-    InvoiceCreated, schedule=Schedule.growing(10, first=1, longest=600), time_limit=timedelta(milliseconds=1800)
-)
+@stage(InvoiceCreated, schedule=Schedule.growing(10, first=1, longest=600), time_limit=timedelta(milliseconds=1800))
 def accept_invoice(message: InvoiceCreated, deps: Deps) -> Outcome:
     """Accept one version of one invoice."""
     content = message.model_copy(update={"version": None}).fingerprint()
@@ -55,9 +53,7 @@ def _take(
         raise_exception(tx, invoice.id, Reason.VERSION_CONFLICT, detail)
     if decision.arrival not in ("accepted", "cancelled"):
         return
-    invoices.add_version(
-        tx, invoice.id, message, version=decision.version, content=content, message_id=deps.claim.id
-    )
+    invoices.add_version(tx, invoice.id, message, version=decision.version, content=content, message_id=deps.claim.id)
     if invoice.paid_minor:
         detail = "the CRM changed the invoice after money came: decide there, then send a version or refund"
         raise_exception(tx, invoice.id, Reason.CHANGED_AFTER_PAYMENT, detail)

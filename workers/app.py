@@ -1,6 +1,6 @@
-"""How workers start: `paylinks worker --queue crm-update`, or dramatiq's own command line:
+"""How workers start: `paylinks worker --queue crm-update`, or by the plain command line of dramatiq.
 
-    dramatiq workers.app:set_up -Q paylinks.crm-update -p 2 -t 16 --worker-shutdown-timeout 20000
+dramatiq workers.app:set_up -Q paylinks.crm-update -p 2 -t 16 --worker-shutdown-timeout 20000
 """
 
 import sys

@@ -1,7 +1,7 @@
 """The transports: RabbitMQ, Redis, or a queue in this process. They carry deliveries, hints that something is due.
 
-One actor per queue; what it gets is a delivery, what it does is wake the executor. Nothing here decides: a delivery that
-is lost, doubled or late costs time, never a message. So: no retries, no delays, no dead letters, no results in the broker.
+One actor per queue; what it gets is a delivery, what it does is wake the executor. Nothing here decides: a delivery
+that is lost, doubled or late costs time, never a message. So: no retries, no delays, no dead letters, no results.
 """
 
 from collections.abc import Callable
@@ -92,12 +92,12 @@ class MemoryBroker(StubBroker):
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 100) -> "_MemoryConsumer":
         """Give a consumer that forgets what failed: the parent keeps tracebacks for ever."""
-        return _MemoryConsumer(self.queues[queue_name], [], prefetch, timeout)
+        return _MemoryConsumer(self.queues[queue_name], [], prefetch, timeout)  # type: ignore[no-untyped-call]
 
 
 class _MemoryConsumer(_StubConsumer):
     def nack(self, message: MessageProxy) -> None:
-        self.ack(message)
+        self.ack(message)  # type: ignore[no-untyped-call]  # dramatiq leaves it untyped
 
 
 class DeliveryRabbitmqBroker(RabbitmqBroker):
@@ -121,7 +121,7 @@ class DeliveryRabbitmqBroker(RabbitmqBroker):
             self.queues_pending.add(queue_name)
             self.emit_after("declare_queue", queue_name)
         if ensure:
-            self._ensure_queue(queue_name)
+            self._ensure_queue(queue_name)  # type: ignore[no-untyped-call]  # dramatiq leaves it untyped
 
     def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
         return {"x-queue-type": self._queue_type, "x-max-length": MAX_DELIVERIES, "x-overflow": "drop-head"}
@@ -141,10 +141,10 @@ class _DeliveryConsumer(_RabbitmqConsumer):
     """
 
     def __next__(self) -> MessageProxy | None:
-        message = super().__next__()
+        message: Any = super().__next__()  # type: ignore[no-untyped-call]  # dramatiq leaves it untyped
         if message is not None:
             message.consumer = self
-        return message
+        return message  # type: ignore[no-any-return]  # see above
 
     def ack(self, message: Any) -> None:
         if message.consumer is self:

@@ -16,9 +16,7 @@ from workers.stage import DONE, Outcome, Schedule, stage
 from workers.standing import restand
 
 
-@stage(
-    InvoiceCancelled, schedule=Schedule.growing(10, first=1, longest=600), time_limit=timedelta(milliseconds=1800)
-)
+@stage(InvoiceCancelled, schedule=Schedule.growing(10, first=1, longest=600), time_limit=timedelta(milliseconds=1800))
 def cancel_invoice(message: InvoiceCancelled, deps: Deps) -> Outcome:
     """Cancel every version up to the message's."""
     with deps.concluding(message) as tx:

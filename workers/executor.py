@@ -1,10 +1,10 @@
 """The executor: claims messages of a queue, runs their stages, and writes how each run ended.
 
-    claim ──> run the stage ──> concluded by the stage itself        done
-                           ├──> an outcome                           finished, or not yet
-                           ├──> Unavailable, Unknown, any error      failed: next try by the stage's schedule, or dead
-                           ├──> Refused                              dead at once: the same call will never succeed
-                           └──> lost claim, busy or absent database  given back, nothing counted
+claim ──> run the stage ──> concluded by the stage itself        done
+                       ├──> an outcome                           finished, or not yet
+                       ├──> Unavailable, Unknown, any error      failed: next try by the stage's schedule, or dead
+                       ├──> Refused                              dead at once: the same call will never succeed
+                       └──> lost claim, busy or absent database  given back, nothing counted
 """
 
 import hashlib

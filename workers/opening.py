@@ -1,10 +1,11 @@
 """Open an attempt at the provider, exactly once: shared by create_link (early) and start_checkout (a customer waits).
 
-    reserved ── intent ── call ──> open            the page is known
-                   │        └────> unknown         asked next time under our own reference, never repeated blindly
-                   └─ refused ───> failed          the customer may press Pay again
+reserved ── intent ── call ──> open            the page is known
+               │        └────> unknown         asked next time under our own reference, never repeated blindly
+               └─ refused ───> failed          the customer may press Pay again
 """
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from contracts.messages import CheckoutStart, LinkCreate
@@ -118,11 +119,8 @@ def _recover(message: Opening, deps: Deps, provider: Provider, attempt: Record, 
 
 def _replace(message: Opening, deps: Deps, attempt: Record, order: ProviderOrder) -> Outcome:
     """The order exists but its page is lost for ever: close it, and open the link's next attempt."""
-    try:
+    with suppress(Refused):  # closed or paid already: the check that follows tells which
         deps.providers[attempt.account].cancel_order(attempt.reference, order.provider_order_id)
-    except Refused:
-        # Closed or paid already: the check that follows tells which.
-        pass
     with deps.concluding(message, outcome="replaced", provider_request_id=order.provider_request_id) as tx:
         invoices.lock(tx, attempt.invoice_id)
         intents.resolve(tx, CREATE_ORDER, attempt.reference, "done")

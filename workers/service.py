@@ -1,9 +1,9 @@
 """One process that serves queues: the transport, the executor behind it, and the threads that look after both.
 
-    broker ── actor ──> Executor.serve      a delivery wakes a thread, which empties what is due
-    poller ───────────> Executor.serve      nothing was heard for some seconds: ask the store
-    keeper ───────────> Held.tick           renew leases, interrupt overdue runs
-    sweeper ──────────> relay.sweep         take back what dead workers held
+broker ── actor ──> Executor.serve      a delivery wakes a thread, which empties what is due
+poller ───────────> Executor.serve      nothing was heard for some seconds: ask the store
+keeper ───────────> Held.tick           renew leases, interrupt overdue runs
+sweeper ──────────> relay.sweep         take back what dead workers held
 """
 
 import os

@@ -1,7 +1,7 @@
 """What a stage is: one function for one kind of message, its retry schedule, its limits. Data only; nothing runs here.
 
-    @stage(CrmUpdate, schedule=Schedule.growing(12, first=5, longest=3600))
-    def update_crm(message: CrmUpdate, deps: Deps) -> Outcome: ...
+@stage(CrmUpdate, schedule=Schedule.growing(12, first=5, longest=3600))
+def update_crm(message: CrmUpdate, deps: Deps) -> Outcome: ...
 """
 
 from collections.abc import Callable
@@ -98,9 +98,7 @@ def stage(
     """Register the function as the stage of a message type; its queue stands in the catalog."""
 
     def register(function: Callable[[_M, Deps], Outcome]) -> Callable[[_M, Deps], Outcome]:
-        _registry[model.TYPE] = Stage(
-            model, function, QUEUES[model], schedule, time_limit, max_waits, waits_end_in
-        )
+        _registry[model.TYPE] = Stage(model, function, QUEUES[model], schedule, time_limit, max_waits, waits_end_in)
         return function
 
     return register

@@ -118,7 +118,9 @@ class Provider(Protocol):
     def refund(self, request: RefundRequest) -> ProviderRefund:
         """Give money back."""
 
-    def parse_event(self, *, method: str, query: str, headers: dict[str, str], body: bytes, received_at: datetime) -> ProviderEvent:
+    def parse_event(
+        self, *, method: str, query: str, headers: dict[str, str], body: bytes, received_at: datetime
+    ) -> ProviderEvent:
         """Check signature and age against the receive time, then parse. Refused names what is wrong.
 
         `headers` have lower-case names; `query` is the raw query string; `body` the raw bytes.

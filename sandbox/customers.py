@@ -1,0 +1,205 @@
+"""Customers for the demo and the fault tests: they open their link, press Pay, and do at the provider what people do.
+
+Everything goes over HTTP as a browser would send it. What each ends in is written beside what he does.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from sandbox.control import ProviderControl
+
+PAY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What a customer does, and what his invoice must end as."""
+
+    name: str
+    act: Callable[["Customer"], None]
+    status: str
+    flags: tuple[str, ...] = ()
+
+
+class Customer:
+    """One person with one link."""
+
+    def __init__(self, link_url: str, provider: ProviderControl, account: str, amount_minor: int) -> None:
+        """Hold the link, and a hand at the provider's desk to act with."""
+        self.link_url = link_url
+        self.provider = provider
+        self.account = account
+        self.amount_minor = amount_minor
+        self.reference = ""
+        self._browser = httpx.Client(timeout=30, follow_redirects=False, trust_env=False)
+
+    def close(self) -> None:
+        """Close the browser."""
+        self._browser.close()
+
+    def press_pay(self) -> str:
+        """Open the link, press Pay until the provider's page is there, and return its address."""
+        until = time.monotonic() + PAY_SECONDS
+        while time.monotonic() < until:
+            answer = self._pay_once()
+            if answer.status_code == httpx.codes.SEE_OTHER and not answer.headers["location"].startswith(
+                (self.link_url, "/")
+            ):
+                page: str = answer.headers["location"]
+                self.reference = self._reference_of(page)
+                return page
+            time.sleep(0.3)
+        raise AssertionError(f"Pay led nowhere within {PAY_SECONDS:g} s; last answer {answer.status_code}")
+
+    def _pay_once(self) -> httpx.Response:
+        page = self._browser.get(self.link_url)
+        hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page.text))
+        origin = "/".join(self.link_url.split("/")[:3])
+        headers = {"origin": origin, "sec-fetch-site": "same-origin"}
+        return self._browser.post(f"{self.link_url}/pay", data=hidden, headers=headers)
+
+    def _reference_of(self, page: str) -> str:
+        for order in self.provider.orders(self.account):
+            if order["pay_url"] == page:
+                return str(order["reference"])
+        raise AssertionError("the provider does not know the page that Pay led to")
+
+    def at_provider(self, action: str, **options: Any) -> None:
+        """Act on the provider's page."""
+        self.provider.act(self.reference, action, account=self.account, **options)
+
+    def come_back(self) -> None:
+        """Follow the provider's redirect to the return page."""
+        self._browser.get(f"{self.link_url}/return")
+
+    def bad_luck(self, fault: str, **options: Any) -> None:
+        """Let the next event of this order go wrong."""
+        self.provider.fault(fault, account=self.account, reference=self.reference, operation="webhook", **options)
+
+
+def pay(customer: Customer) -> None:
+    """Pay and come back."""
+    customer.press_pay()
+    customer.at_provider("pay")
+    customer.come_back()
+
+
+def pay_and_close_the_tab(customer: Customer) -> None:
+    """Pay and never come back: the event alone tells."""
+    customer.press_pay()
+    customer.at_provider("pay")
+
+
+def pay_with_event(fault: str) -> Callable[[Customer], None]:
+    """Pay, while the provider's event goes wrong in this way."""
+
+    def act(customer: Customer) -> None:
+        customer.press_pay()
+        customer.bad_luck(fault)
+        customer.at_provider("pay")
+
+    return act
+
+
+def lost_but_came_back(customer: Customer) -> None:
+    """Pay and come back, while the event is lost."""
+    customer.press_pay()
+    customer.bad_luck("lost")
+    customer.at_provider("pay")
+    customer.come_back()
+
+
+def decline_then_pay(customer: Customer) -> None:
+    """Be declined, and pay with another card in the same order."""
+    customer.press_pay()
+    customer.at_provider("decline")
+    customer.come_back()
+    customer.at_provider("pay")
+    customer.come_back()
+
+
+def pay_later(customer: Customer) -> None:
+    """Choose a way of paying that takes a while."""
+    customer.press_pay()
+    customer.at_provider("pay_later")
+    customer.come_back()
+
+
+def abandon(customer: Customer) -> None:
+    """Look at the page and go away."""
+    customer.press_pay()
+    customer.at_provider("abandon")
+
+
+def two_tabs(customer: Customer) -> None:
+    """Press Pay in two tabs: both must lead to one order."""
+    first = customer.press_pay()
+    second = customer.press_pay()
+    if first != second:
+        raise AssertionError("two tabs led to two orders")
+    customer.at_provider("pay")
+
+
+def pay_less(customer: Customer) -> None:
+    """Pay half, as some providers allow."""
+    customer.press_pay()
+    customer.at_provider("pay", amount_minor=customer.amount_minor // 2)
+
+
+def pay_then_refund(customer: Customer) -> None:
+    """Pay, and get all of it back."""
+    customer.press_pay()
+    customer.at_provider("pay")
+    time.sleep(1.0)
+    customer.at_provider("refund")
+
+
+def pay_then_part_back(customer: Customer) -> None:
+    """Pay, and get a tenth back."""
+    customer.press_pay()
+    customer.at_provider("pay")
+    time.sleep(1.0)
+    customer.at_provider("refund", amount_minor=max(1, customer.amount_minor // 10))
+
+
+def nothing(customer: Customer) -> None:
+    """Never open the link."""
+
+
+PAYING = Scenario("pays", pay, "paid")
+
+# What customers of accounts that can be asked do.
+ASKABLE = (
+    PAYING,
+    Scenario("pays, closes the tab", pay_and_close_the_tab, "paid"),
+    Scenario("declined, then pays", decline_then_pay, "paid"),
+    Scenario("event doubled", pay_with_event("duplicate"), "paid"),
+    Scenario("event lost, comes back", lost_but_came_back, "paid"),
+    Scenario("event lost for ever", pay_with_event("lost"), "paid"),
+    Scenario("pays half", pay_less, "manual_review", ("partial",)),
+    Scenario("event late", pay_with_event("late"), "paid"),
+    Scenario("two tabs", two_tabs, "paid"),
+    Scenario("refunded", pay_then_refund, "refunded"),
+    Scenario("a part refunded", pay_then_part_back, "paid", ("partially_refunded",)),
+    Scenario("pays later", pay_later, "paid"),
+    Scenario("event stale", pay_with_event("stale"), "paid"),
+    Scenario("forged event too", pay_with_event("forged"), "paid"),
+    Scenario("goes away", abandon, "pending"),
+    Scenario("never opens it", nothing, "pending"),
+)
+
+# What customers of accounts that speak by signed events alone do.
+EVENTS_ONLY = (
+    PAYING,
+    Scenario("event doubled", pay_with_event("duplicate"), "paid"),
+    Scenario("declined, then pays", decline_then_pay, "paid"),
+    Scenario("forged event too", pay_with_event("forged"), "paid"),
+    Scenario("event late", pay_with_event("late"), "paid"),
+    Scenario("pays half", pay_less, "manual_review", ("partial",)),
+    Scenario("never opens it", nothing, "pending"),
+)
