@@ -14,9 +14,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -53,11 +54,23 @@ class Database:
     @contextmanager
     def begin(self, cause: Cause | None = None) -> Iterator[Tx]:
         """Open a write transaction: commit at the end of the block, roll back on any exception."""
-        with self._one_writer, self.engine.begin() as connection:
+        with self._one_writer, self._connected() as connection:
             tx = self._tx(connection, cause)
+            tx.begun = self.is_sqlite
             yield tx
             message_store.flush(tx)
         self.announce(tx)
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """Give a connection whose work commits at the end; a connection that broke takes its pool with it."""
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except psycopg.OperationalError as error:
+            if error.sqlstate is None or error.sqlstate.startswith(_OUTAGE_STATES):
+                self.engine.dispose(close=False)
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
@@ -85,6 +98,8 @@ def _postgres(url: URL, pool_size: int) -> Engine:
     )
     return create_engine(
         url,
+        # We send BEGIN ourselves, together with the first statement: db.hot.
+        isolation_level="AUTOCOMMIT",
         hide_parameters=True,  # errors are logged, and parameters may be personal
         pool_size=pool_size,
         max_overflow=2,
@@ -134,11 +149,12 @@ def trouble_of(error: BaseException) -> Trouble | None:
     """Classify a database error; None for any other exception."""
     if isinstance(error, PoolTimeout):
         return Trouble.BUSY
-    if not isinstance(error, DBAPIError):
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(origin, psycopg.Error | sqlite3.Error):
         return None
-    state = getattr(error.orig, "sqlstate", None) or ""
-    if state.startswith(_BUSY_STATES) or "database is locked" in str(error.orig):
+    state = getattr(origin, "sqlstate", None) or ""
+    if state.startswith(_BUSY_STATES) or "database is locked" in str(origin):
         return Trouble.BUSY
     # psycopg gives no state when the connection itself is gone.
-    lost = error.connection_invalidated or (isinstance(error, OperationalError | InterfaceError) and not state)
+    lost = isinstance(origin, psycopg.OperationalError | psycopg.InterfaceError) and not state
     return Trouble.OUTAGE if lost or state.startswith(_OUTAGE_STATES) else Trouble.ERROR

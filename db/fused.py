@@ -7,6 +7,7 @@ what the portable statements in db.message_store say for SQLite; one conformance
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from db.hot import send
 from db.tx import NewMessage, Tx
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ SELECT gone.id, k.message_id FROM gone LEFT JOIN k ON true
 
 def insert_messages(tx: Tx, rows: Sequence[NewMessage]) -> set[str]:
     """Insert keys and messages; return the ids whose key was new."""
-    return {row[0] for row in tx.connection.exec_driver_sql(_ADD, _arrays(rows))}
+    return {row[0] for row in send(tx, _ADD, _arrays(rows)).fetchall()}
 
 
 def claim(
@@ -120,7 +121,8 @@ def claim(
         "worker": worker,
         "lease": lease_seconds,
     }
-    return tx.connection.exec_driver_sql(_CLAIM, parameters).fetchall()
+    rows: Sequence[Any] = send(tx, _CLAIM, parameters).fetchall()
+    return rows
 
 
 def finish(
@@ -143,7 +145,7 @@ def finish(
     }
     if new:
         parameters |= _arrays(new)
-    rows = tx.connection.exec_driver_sql(_FINISH_THEN if new else _FINISH_ALONE, parameters).fetchall()
+    rows = send(tx, _FINISH_THEN if new else _FINISH_ALONE, parameters).fetchall()
     return {row[1] for row in rows if row[1] is not None} if rows else None
 
 

@@ -45,12 +45,12 @@ def backlog(tx: Tx, *, late_seconds: float) -> Backlog:
     dead = select(func.count()).select_from(messages).where(messages.c.state == "dead")
     rejected = select(func.count()).select_from(rejections).where(rejections.c.state == "open")
     late = (
-        select(messages.c.queue, func.count())
+        select(messages.c.queue, func.count().label("late"))
         .where(messages.c.state == "ready", messages.c.available_at < db_after(-late_seconds))
         .group_by(messages.c.queue)
     )
     return Backlog(
         dead=tx.execute(dead).scalar_one(),
         open_rejections=tx.execute(rejected).scalar_one(),
-        waiting={row[0]: row[1] for row in tx.execute(late)},
+        waiting={row.queue: row.late for row in tx.execute(late)},
     )

@@ -9,25 +9,32 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, or_, select, update
+from sqlalchemy import Row, bindparam, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from contracts.ids import new_id
 from contracts.messages import InvoiceCreated
 from contracts.statuses import Flag
+from db.hot import Hot
 from db.schema import invoice_versions, invoices, tombstones
 from db.tx import Tx
 from db.types import db_after, db_now
+
+
+_LOCK = Hot(select(invoices).where(invoices.c.id == bindparam("invoice_id")).with_for_update())
 
 
 def _insert(tx: Tx, table: Any) -> Any:
     return postgres_insert(table) if tx.is_postgres else sqlite_insert(table)
 
 
-def lock(tx: Tx, invoice_id: str) -> Row[Any]:
+def lock(tx: Tx, invoice_id: str) -> Any:
     """Lock one invoice and return it."""
-    return tx.execute(select(invoices).where(invoices.c.id == invoice_id).with_for_update()).one()
+    row = _LOCK.first(tx, invoice_id=invoice_id)
+    if row is None:
+        raise LookupError(f"no invoice {invoice_id}")
+    return row
 
 
 def get(tx: Tx, invoice_id: str) -> Row[Any]:

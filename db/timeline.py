@@ -146,7 +146,7 @@ def of(tx: Tx, invoice_id: str) -> Story:
         *_messages(tx, invoice),
         *_money(tx, invoice_id),
         *_exceptions(tx, invoice_id),
-        *_deeds(tx, invoice_id),
+        *_deeds(tx, invoice),
     ]
     return Story(_head(invoice), sorted(told, key=lambda entry: entry.at))
 
@@ -175,7 +175,8 @@ def _links(tx: Tx, invoice: Row[Any]) -> Iterator[Entry]:
     for row in tx.execute(select(links).where(links.c.invoice_id == invoice.id).order_by(links.c.number)):
         facts = _facts(row, "id", "number", "invoice_version", "state", "amount_minor", "currency", "expires_at")
         asks = display(row.amount_minor, row.currency)
-        text = f"link {row.number} ({row.id}) for version {row.invoice_version}: {asks}, until {row.expires_at:%Y-%m-%d %H:%M}"
+        ends = f"{row.expires_at:%Y-%m-%d %H:%M}"
+        text = f"link {row.number} ({row.id}) for version {row.invoice_version}: {asks}, until {ends}"
         yield Entry(row.created_at, "link", text, facts)
         if row.sent_at:
             yield Entry(row.sent_at, "link", f"link {row.number} left us: its amount is fixed for ever", facts)
@@ -206,18 +207,9 @@ def _intents(tx: Tx, attempt: Row[Any]) -> Iterator[Entry]:
 
 
 def _money(tx: Tx, invoice_id: str) -> Iterator[Entry]:
+    shown = ("id", "account", "provider_transaction_id", "kind", "amount_minor", "currency", "attempt_id", "created_at")
     for row in tx.execute(select(transactions).where(transactions.c.invoice_id == invoice_id)):
-        facts = _facts(
-            row,
-            "id",
-            "account",
-            "provider_transaction_id",
-            "kind",
-            "amount_minor",
-            "currency",
-            "attempt_id",
-            "created_at",
-        )
+        facts = _facts(row, *shown)
         text = f"{row.kind} {display(row.amount_minor, row.currency)} ({row.provider_transaction_id} at {row.account})"
         yield Entry(row.occurred_at, "money", text, facts)
     for row in tx.execute(select(verdicts).where(verdicts.c.invoice_id == invoice_id).order_by(verdicts.c.id)):
@@ -234,13 +226,12 @@ def _exceptions(tx: Tx, invoice_id: str) -> Iterator[Entry]:
         text = f"{row.reason} (episode {row.episode}): {row.detail}; {task}"
         yield Entry(row.created_at, "exception", text, facts, row.request_id)
         if row.closed_at:
-            yield Entry(
-                row.closed_at, "exception", f"{row.reason} (episode {row.episode}) closed", facts, row.request_id
-            )
+            text = f"{row.reason} (episode {row.episode}) closed"
+            yield Entry(row.closed_at, "exception", text, facts, row.request_id)
 
 
-def _deeds(tx: Tx, invoice_id: str) -> Iterator[Entry]:
-    for row in audit.of_subject(tx, invoice_id):
+def _deeds(tx: Tx, invoice: Row[Any]) -> Iterator[Entry]:
+    for row in audit.of_subject(tx, invoice.id, _crm_name(invoice)):
         facts = {"actor": row.actor, "action": row.action, "reason": row.reason, **json.loads(row.detail)}
         text = f"{row.action} by {row.actor}{_because(row.reason)}"
         yield Entry(row.created_at, "audit", text, facts, row.request_id)
@@ -301,9 +292,8 @@ def _repeats(tx: Tx, named: dict[str, Row[Any]]) -> Iterator[Entry]:
 
 def _name(row: Row[Any]) -> str:
     words = _words(row)
-    shown = [
-        f"{name} {words[name]}" for name in ("version", "revision", "check_no", "episode", "reason") if name in words
-    ]
+    telling = ("version", "revision", "check_no", "episode", "reason")
+    shown = [f"{name} {words[name]}" for name in telling if name in words]
     return " ".join([row.type, *shown]).replace("check_no", "check")
 
 

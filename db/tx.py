@@ -95,13 +95,28 @@ def prepare(message: Message, cause: Cause, sealer: Sealer, delay_seconds: float
 class Tx:
     """One open transaction."""
 
-    connection: Connection
+    raw: Connection
     sealer: Sealer
     cause: Cause
     is_postgres: bool
+    # On PostgreSQL the BEGIN is sent with the first statement; on SQLite, and for reads, there is nothing to send.
+    begun: bool = True
     pending: list[NewMessage] = field(default_factory=list)
     # (queue, delivery) of messages that were added and are due at once: published after the commit.
     due: list[tuple[str, Delivery]] = field(default_factory=list)
+
+    @property
+    def connection(self) -> Connection:
+        """SQLAlchemy's connection, inside the transaction."""
+        if not self.begun:
+            self.begun = True
+            self.driver.execute("BEGIN")
+        return self.raw
+
+    @property
+    def driver(self) -> Any:
+        """The driver's own connection, for statements that bypass SQLAlchemy."""
+        return self.raw.connection.driver_connection
 
     def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run one statement."""
