@@ -225,7 +225,7 @@ def claim(
             tx, queue, types, worker=worker, limit=limit, lease_seconds=lease_seconds, named=named, alone=alone
         )
     return sorted(
-        (Claimed(*row, worker) for row in rows), key=lambda claimed: (claimed.id != named, claimed.id)
+        (Claimed(*tuple(row), worker) for row in rows), key=lambda claimed: (claimed.id != named, claimed.id)
     )
 
 
