@@ -224,9 +224,12 @@ def claim(
         rows = _claim(
             tx, queue, types, worker=worker, limit=limit, lease_seconds=lease_seconds, named=named, alone=alone
         )
-    return sorted(
-        (Claimed(*tuple(row), worker) for row in rows), key=lambda claimed: (claimed.id != named, claimed.id)
-    )
+    claimed = [_claimed(row, worker) for row in rows]
+    return sorted(claimed, key=lambda one: (one.id != named, one.id))
+
+
+def _claimed(row: Any, worker: str) -> Claimed:
+    return Claimed(*row, worker=worker)
 
 
 def _claim(
