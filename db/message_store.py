@@ -229,7 +229,7 @@ def claim(
 
 
 def _claimed(row: Any, worker: str) -> Claimed:
-    return Claimed(*row, worker=worker)
+    return Claimed(*(*row, worker))
 
 
 def _claim(
