@@ -12,10 +12,11 @@ from contracts.messages import AttemptClose
 from contracts.statuses import OPEN_ATTEMPTS, AttemptState
 from db import attempts, intents, invoices
 from gateways.errors import Refused
+from runtime.checks import request_check
 from runtime.deps import Deps
 from workers.opening import CREATE_ORDER
 from workers.stage import ALREADY_DONE, DONE, NOT_YET, Outcome, Schedule, stage
-from workers.standing import request_check, restand
+from workers.standing import restand
 
 
 @stage(AttemptClose, schedule=Schedule.growing(10, first=5, longest=1800), time_limit=timedelta(seconds=20))

@@ -18,9 +18,10 @@ from gateways.providers.base import CreateMode, OrderRequest, Provider, Provider
 from rules.links import next_check_seconds, session_life
 from rules.verdicts import Reason
 from runtime import points
+from runtime.checks import schedule_check
 from runtime.deps import Deps
 from workers.stage import ALREADY_DONE, DONE, NOT_YET, SUPERSEDED, Outcome
-from workers.standing import raise_exception, restand, schedule_check
+from workers.standing import raise_exception, restand
 
 CREATE_ORDER = "create_order"
 # No create call of ours is still on its way after this.

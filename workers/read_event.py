@@ -15,9 +15,10 @@ from contracts.messages import ProviderEventReceived
 from db import attempts, audit, invoices, ledger
 from gateways.errors import Refused
 from gateways.providers.base import Provider, ProviderEvent
+from runtime.checks import request_check
 from runtime.deps import Deps
 from workers.stage import DONE, NOT_YET, REFUSED, Outcome, Schedule, stage
-from workers.standing import apply_evidence, request_check
+from workers.standing import apply_evidence
 
 WAITS = 24
 PAUSE_SECONDS = 5.0

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from contracts.evidence import Evidence, OrderState
-from contracts.messages import AttemptCheck, AttemptClose, CrmUpdate, PaymentStatusChanged
+from contracts.messages import AttemptClose, CrmUpdate, PaymentStatusChanged
 from contracts.results import PaymentResult
 from contracts.statuses import AttemptState, FiscalStatus, InvoiceStatus, LinkState
-from db import attempts, exceptions, invoices, ledger, links, message_store
+from db import attempts, exceptions, invoices, ledger, links
 from db.tx import Record, Tx
 from rules.verdicts import (
     MONEY_REASONS,
@@ -191,18 +191,3 @@ def clear_exception(tx: Tx, invoice_id: str, reason: Reason) -> None:
     invoices.lock(tx, invoice_id)
     if exceptions.clear(tx, invoice_id, reason):
         restand(tx, invoice_id)
-
-
-def request_check(tx: Tx, attempt: Record, *, delay_seconds: float = 0.0) -> None:
-    """Ask for one more look at the provider, unless one that nobody began already waits and can be hastened."""
-    fresh = attempts.lock(tx, attempt.id)
-    if fresh.check_message_id and message_store.hasten(tx, fresh.check_message_id):
-        return
-    schedule_check(tx, fresh, delay_seconds=delay_seconds)
-
-
-def schedule_check(tx: Tx, attempt: Record, *, delay_seconds: float) -> None:
-    """Add the attempt's next check."""
-    check_no = attempts.next_check(tx, attempt.id)
-    check = AttemptCheck(invoice=attempt.invoice_id, attempt=attempt.id, check_no=check_no)
-    attempts.note_check(tx, attempt.id, tx.then(check, delay_seconds=delay_seconds))

@@ -15,9 +15,10 @@ from db.tx import Record, Tx
 from rules.links import next_check_seconds
 from rules.verdicts import Reason
 from runtime import points
+from runtime.checks import schedule_check
 from runtime.deps import Deps
 from workers.stage import ALREADY_DONE, DONE, NOT_YET, REFUSED, Outcome, Schedule, stage
-from workers.standing import apply_evidence, raise_exception, restand, schedule_check
+from workers.standing import apply_evidence, raise_exception, restand
 
 # How long an order is watched after its session ended, before we believe that no money will come.
 WATCH = timedelta(days=1)
