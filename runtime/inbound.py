@@ -209,8 +209,8 @@ def _glance(body: bytes) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
+    except Exception:
+        return {}  # it is wrong already, and how is told elsewhere
     return value if isinstance(value, dict) else {}
 
 
