@@ -1,0 +1,112 @@
+"""Where a measurement happens: services, databases of its own, queue names of its own, settings for our processes."""
+
+import contextlib
+import json
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pika
+import psycopg
+from cryptography.fernet import Fernet
+
+from contracts.catalog import Queue
+from db.schema import metadata
+from runtime.build import build
+from runtime.deps import Deps
+from runtime.settings import load_settings
+from tests.services import PrivatePostgres, Services, ensure, fresh_database, unique_prefix
+from tests.services.postgres import conninfo
+
+PYTHON = sys.executable
+
+
+@dataclass
+class Room:
+    """The services of one run, and keys that all its processes share."""
+
+    services: Services
+    data_key: str = field(default_factory=lambda: Fernet.generate_key().decode())
+    link_secret: str = field(default_factory=lambda: secrets.token_hex(32))
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[str]:
+        """An empty database on PostgreSQL."""
+        with fresh_database(self.services.database_url) as url:
+            yield url
+
+    @contextlib.contextmanager
+    def prefix(self, *names: str) -> Iterator[str]:
+        """A prefix for queues that nobody else has; ours and the named ones are deleted at the end."""
+        prefix = f"{unique_prefix()}."
+        try:
+            yield prefix
+        finally:
+            delete_queues(
+                self.services.amqp_url, [prefix + name for name in (*(queue.value for queue in Queue), *names)]
+            )
+
+    def environment(self, **settings: object) -> dict[str, str]:
+        """The environment of one of our processes: nothing of ours but these settings."""
+        given = {
+            "data_keys": [self.data_key],
+            "link_keys": [{"id": "k1", "secret": self.link_secret}],
+            "config": "/nonexistent",
+            **settings,
+        }
+        ours = {f"PAYLINKS_{name.upper()}": _text(value) for name, value in given.items() if value is not None}
+        return plain_environment() | ours
+
+
+def plain_environment() -> dict[str, str]:
+    """Our environment without any settings of Paylinks."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PAYLINKS_")}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@contextlib.contextmanager
+def open_room() -> Iterator[Room]:
+    """Bring the services; a PostgreSQL that may lose a commit is replaced by one that may not."""
+    with contextlib.ExitStack() as stack:
+        services = stack.enter_context(ensure())
+        if _setting(services.database_url, "fsync") != "on":
+            services.database_url = stack.enter_context(PrivatePostgres(fsync=True)).url
+        yield Room(services)
+
+
+def _setting(url: str, name: str) -> str:
+    with psycopg.connect(conninfo(url), connect_timeout=5) as connection:
+        row = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+@contextlib.contextmanager
+def opened(environment: dict[str, str], *, make_tables: bool = False) -> Iterator[Deps]:
+    """Our own dependencies inside the benchmark's process, from the environment of a child."""
+    names = {name.removeprefix("PAYLINKS_").lower(): value for name, value in environment.items()}
+    wanted = {name: names[name] for name in ("database_url", "broker_url", "queue_prefix") if name in names}
+    settings = load_settings(
+        data_keys=json.loads(names["data_keys"]), link_keys=json.loads(names["link_keys"]), **wanted
+    )
+    deps = build(settings)
+    try:
+        if make_tables:
+            metadata.create_all(deps.database.engine)
+        yield deps
+    finally:
+        deps.database.dispose()
+
+
+def delete_queues(amqp_url: str, names: list[str]) -> None:
+    """Delete queues; those that do not exist are no error."""
+    connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
+    with contextlib.closing(connection):
+        channel = connection.channel()
+        for name in names:
+            channel.queue_delete(name)
