@@ -188,12 +188,9 @@ class _Comparison:
             yield from self._compare(rule, after[name], where)
             if name not in had | has:
                 yield from _default(rule, after[name], where)
-        # A field that is always sent has a default where a reader may still meet messages without it.
-        yield from (
-            _Finding(_join(path, name), "required", "", "")
-            for name in sorted(has - had)
-            if "default" not in after.get(name, {})
-        )
+        # A new field that is always sent harms nobody if it has a default for the messages that we kept without it.
+        harmless = {name for name, rule in after.items() if name not in before and "default" in rule}
+        yield from (_Finding(_join(path, name), "required", "", "") for name in sorted(has - had - harmless))
 
 
 def _join(path: str, name: str) -> str:

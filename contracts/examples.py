@@ -3,6 +3,7 @@
 The people and addresses are invented. Tests hold each example against its model and its schema.
 """
 
+from copy import deepcopy
 from typing import Any
 
 from contracts.base import Message
@@ -102,7 +103,7 @@ _DATA: dict[str, dict[str, Any]] = {
 
 def data_example(model: type[Message]) -> dict[str, Any]:
     """Return an example of the `data` of an event."""
-    return dict(_DATA[model.TYPE])
+    return deepcopy(_DATA[model.TYPE])
 
 
 def event_example(model: type[Message]) -> dict[str, Any]:

@@ -42,12 +42,12 @@ _SECTIONS = (
     (Direction.INTERNAL, "What lies in our own store"),
 )
 _NOTES = {
-    Direction.INBOUND: "The routing key is the type without its version. Publish persistent, mandatory, with publisher\n"
-    "confirms, and repeat the same `invoice.created.v1` until `invoice.accepted.v1` answers. How, step by step:\n"
-    "[Send invoices](../how-to/send-invoices.md).",
+    Direction.INBOUND: "The routing key is the type without its version. Publish persistent, mandatory, with\n"
+    "publisher confirms, and repeat the same `invoice.created.v1` until `invoice.accepted.v1` answers.\n"
+    "Step by step: [Send invoices](../how-to/send-invoices.md).",
     Direction.OUTBOUND: "Bind a queue of your own. Delivery is at least once: drop an event `id` that you know.",
-    Direction.INTERNAL: "These types never leave us: on a queue there is only a delivery, which names a message of the\n"
-    "store. They are published because a worker of the next version must read what this one wrote.",
+    Direction.INTERNAL: "These types never leave us: on a queue there is only a delivery, which names a message of\n"
+    "the store. They are published because a worker of the next version must read what this one wrote.",
 }
 
 Schema = dict[str, Any]
