@@ -44,6 +44,9 @@ TYPES: dict[str, type[Message]] = {model.TYPE: model for model in QUEUES}
 INBOUND: tuple[type[Message], ...] = (m.InvoiceCreated, m.InvoiceCancelled, m.ProviderEventReceived)
 OUTBOUND: tuple[type[Message], ...] = (m.InvoiceAccepted, m.IntakeRejected, m.PaymentStatusChanged)
 
+# Fields that intake sets itself, whatever a sender writes there.
+SET_BY_INTAKE = frozenset({"wish", "receipt", "received_at"})
+
 INTAKE_EXCHANGE = "paylinks.intake"
 EVENTS_EXCHANGE = "paylinks.events"
 

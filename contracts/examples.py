@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 from contracts.base import Message
-from contracts.catalog import INBOUND
+from contracts.catalog import INBOUND, SET_BY_INTAKE
 
 _INVOICE = "01kb3r8v5m2x9d4c7f6h1j0kqt"
 _LINK = "01kb3r8v6a7m4p2s9w3y5z8bce"
@@ -102,18 +102,22 @@ _DATA: dict[str, dict[str, Any]] = {
 
 
 def data_example(model: type[Message]) -> dict[str, Any]:
-    """Return an example of the `data` of an event."""
+    """Return an example of what a message holds."""
     return deepcopy(_DATA[model.TYPE])
 
 
 def event_example(model: type[Message]) -> dict[str, Any]:
     """Return an example of a whole event: as a CRM sends it, or as we do."""
     data = data_example(model)
-    sender = _from_the_crm(model, data) if model in INBOUND else _from_us(model, data)
+    if model in INBOUND:
+        sender = _from_others(model, data)
+        data = {name: value for name, value in data.items() if name not in SET_BY_INTAKE}
+    else:
+        sender = _from_us(model, data)
     return {"specversion": "1.0", **sender, "datacontenttype": "application/json", "data": data}
 
 
-def _from_the_crm(model: type[Message], data: dict[str, Any]) -> dict[str, Any]:
+def _from_others(model: type[Message], data: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": "0190f7a2-0c4e-7d11-8a55-1b2c3d4e5f60",
         "source": f"/crm/{data['crm']}" if "crm" in data else f"/provider/{data['account']}",

@@ -113,7 +113,8 @@ def _facts(model: type[Message]) -> Schema:
 def _template(model: type[Message], method: Any) -> str:
     """Let the code itself build the text from field names: it cannot disagree with what runs."""
     shown = _model_schema(model, "#/$defs/", sent=False)["properties"]
-    placeholders: dict[str, Any] = {name: f"{{{name}}}" for name in shown}
+    named = [name for name, field in model.model_fields.items() if name in shown or field.is_required()]
+    placeholders: dict[str, Any] = {name: f"{{{name}}}" for name in named}
     return unquote(method(model.model_construct(**placeholders))).rstrip(":")
 
 

@@ -138,9 +138,10 @@ class ProviderEventReceived(Message):
     SEALED: ClassVar[frozenset[str]] = frozenset({"query", "headers", "body_base64"})
 
     account: Slug
-    # The provider's own event id where its signature has been checked, else one of ours: never dropped unread.
-    receipt: Annotated[str, Field(min_length=1, max_length=160)]
-    received_at: AwareDatetime
+    # Both are set by intake or receiver. The receipt is the provider's own event id where its signature has been
+    # checked, else one of ours: never dropped unread.
+    receipt: SkipJsonSchema[Annotated[str, Field(min_length=1, max_length=160)]]
+    received_at: SkipJsonSchema[AwareDatetime]
     method: Literal["GET", "POST"] = "POST"
     query: Annotated[str, Field(max_length=8192)] = ""
     headers: dict[str, str] = Field(default_factory=dict)

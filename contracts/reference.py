@@ -114,7 +114,7 @@ def _table(fields: dict[str, Schema], required: list[str], root: Schema) -> str:
 
 def _default(rule: Schema) -> str:
     default = rule.get("default")
-    return f"default `{default}`" if isinstance(default, str | int) else ""
+    return f"default `{default}`" if default and isinstance(default, str) else ""
 
 
 def _shape(rule: Schema, root: Schema) -> str:

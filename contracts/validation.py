@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contracts.catalog import OUTBOUND, inbound_model
+from contracts.catalog import INBOUND, OUTBOUND, SET_BY_INTAKE, inbound_model
 from contracts.envelope import ContractError, Envelope, parse_json
-from contracts.messages import InvoiceCreated
+from contracts.messages import InvoiceCreated, ProviderEventReceived
 
 _ENVELOPE_ONLY = frozenset({"specversion", "source", "data"})
 _SPACE = " \t\n\r"
+# In place of what intake will set.
+_SET_FOR_A_PROVIDER_EVENT = {"receipt": "-", "received_at": "2026-01-01T00:00:00Z"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,11 @@ def read_event(value: dict[str, Any]) -> None:
     envelope = Envelope.parse(value)
     announced = {model.TYPE: model for model in OUTBOUND}
     model = announced.get(envelope.type) or inbound_model(envelope.type)
-    model.parse(envelope.data)
+    if model in INBOUND:
+        theirs = {name: value for name, value in envelope.data.items() if name not in SET_BY_INTAKE}
+        model.parse(theirs | (_SET_FOR_A_PROVIDER_EVENT if model is ProviderEventReceived else {}))
+    else:
+        model.parse(envelope.data)
 
 
 def _problems(line: int, body: bytes) -> Iterator[FileProblem]:
