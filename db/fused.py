@@ -50,31 +50,22 @@ WITH k AS ({_INSERT_KEYS.format(source=_NEW_ROWS)}), n AS ({_INSERT_NEW})
 SELECT message_id FROM k
 """  # noqa: S608 - constants
 
+_DUE = """
+    queue = %(queue)s AND state = 'ready' AND available_at <= clock_timestamp()
+    AND type = ANY(%(types)s) AND (lapses >= 2) = %(alone)s
+"""
 _CLAIM = f"""
-WITH named AS (
-    SELECT id FROM messages
-    WHERE id = %(named)s AND queue = %(queue)s AND state = 'ready' AND available_at <= clock_timestamp()
-      AND type = ANY(%(types)s) AND (lapses >= 2) = %(alone)s
-    FOR UPDATE SKIP LOCKED
-), oldest AS (
-    SELECT id FROM messages
-    WHERE queue = %(queue)s AND state = 'ready' AND available_at <= clock_timestamp()
-      AND type = ANY(%(types)s) AND (lapses >= 2) = %(alone)s
-    ORDER BY available_at LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED
-), chosen AS (
-    SELECT id FROM (
-        SELECT id, 0 AS rank FROM named
-        UNION ALL SELECT id, 1 FROM oldest WHERE id NOT IN (SELECT id FROM named)
-    ) c
-    ORDER BY rank LIMIT %(limit)s
-)
+WITH chosen AS ({{chosen}} FOR UPDATE SKIP LOCKED)
 UPDATE messages m
 SET state = 'running', claim_no = claim_no + 1, claimed_by = %(worker)s, started_at = clock_timestamp(),
     lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s)
 FROM chosen WHERE m.id = chosen.id
 RETURNING {", ".join("m." + name for name in _CARRIED.split(", "))}, m.created_at, m.started_at
 """  # noqa: S608 - constants
+_CLAIM_NAMED = _CLAIM.format(chosen=f"SELECT id FROM messages WHERE id = %(named)s AND {_DUE}")  # noqa: S608 - constants
+_CLAIM_OLDEST = _CLAIM.format(
+    chosen=f"SELECT id FROM messages WHERE {_DUE} ORDER BY available_at LIMIT %(limit)s"  # noqa: S608 - constants
+)
 
 _FINISH = f"""
 WITH gone AS (
@@ -113,7 +104,6 @@ def claim(
 ) -> Sequence[Any]:
     """Claim due messages; see db.message_store.claim."""
     parameters = {
-        "named": named,
         "queue": queue,
         "types": list(types),
         "alone": alone,
@@ -121,7 +111,9 @@ def claim(
         "worker": worker,
         "lease": lease_seconds,
     }
-    rows: Sequence[Any] = send(tx, _CLAIM, parameters).fetchall()
+    rows: list[Any] = send(tx, _CLAIM_NAMED, parameters | {"named": named}).fetchall() if named else []
+    if len(rows) < limit:
+        rows += send(tx, _CLAIM_OLDEST, parameters | {"limit": limit - len(rows)}).fetchall()
     return rows
 
 

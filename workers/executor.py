@@ -13,6 +13,8 @@ import socket
 import threading
 import time
 import traceback
+from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 
@@ -34,8 +36,27 @@ SLICE_SECONDS = 1.0
 BUSY_PAUSE_SECONDS = 0.3
 OUTAGE_PAUSE_SECONDS = 1.0
 MAX_ERROR_LENGTH = 500
+# More threads than this on one quick lane would wait for each other's interpreter lock, and claim less at a time.
+DRAINS_OF_A_QUICK_LANE = 2
 
 log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Lane:
+    """Messages of a queue that are claimed alike: quick stages many at once, slow ones singly."""
+
+    queue: str
+    stages: dict[str, Stage]
+    size: int
+    lease_seconds: float
+    drains: int = 0
+    again: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether one more thread would only take work from those that drain this lane already."""
+        return self.size > 1 and self.drains >= DRAINS_OF_A_QUICK_LANE
 
 
 class Executor:
@@ -44,38 +65,71 @@ class Executor:
     def __init__(self, deps: Deps, queues: list[str]) -> None:
         """Serve these queues; their stages must be registered by now."""
         self._deps = deps
-        self._stages = {queue: stages_of(queue) for queue in queues}
+        self._lanes = {queue: _lanes(queue, deps.settings.lease_cap) for queue in queues}
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{new_id()[-6:]}"
         self._stopping = threading.Event()
+        self._lock = threading.Lock()
         self.held = Held(deps.database)
         self.heard: dict[str, float] = dict.fromkeys(queues, 0.0)
 
     @property
     def queues(self) -> list[str]:
         """The queues that are served here."""
-        return list(self._stages)
+        return list(self._lanes)
 
-    def serve(self, queue: str, named: str | None = None) -> bool:
-        """Work on what is due in a queue, the named message first; return whether more is probably due."""
+    def serve(self, queue: str, named: str | None = None, message_type: str | None = None) -> bool:
+        """Work on what is due in a queue, the named message first; return whether more is probably due.
+
+        A quick lane that enough threads drain already is only told to look once more: so it claims more at a time.
+        """
         self.heard[queue] = time.monotonic()
+        lanes = [lane for lane in self._lanes[queue] if message_type is None or message_type in lane.stages]
+        return any([self._drain(lane, named if lane.size == 1 else None) for lane in lanes])
+
+    def _drain(self, lane: _Lane, named: str | None) -> bool:
+        if not self._enter(lane):
+            return False
         until = time.monotonic() + SLICE_SECONDS
-        size = self._claim_size(queue)
-        while not self._stopping.is_set():
-            batch = self._claim(queue, named, size)
-            for claimed in batch:
-                self._run(claimed)
-            if len(batch) < size:
-                return False
-            if time.monotonic() > until and len(self._stages) > 1:
-                return True
-            named = None
+        try:
+            while not self._stopping.is_set():
+                batch = self._claim(lane, named, lane.size)
+                for claimed in batch:
+                    self._run(lane, claimed)
+                if len(batch) < lane.size and self._leave(lane):
+                    return False
+                if time.monotonic() > until and len(self._lanes) > 1:
+                    self._leave(lane, at_once=True)
+                    return True
+                named = None
+        except BaseException:
+            self._leave(lane, at_once=True)
+            raise
+        self._leave(lane, at_once=True)
         return False
+
+    def _enter(self, lane: _Lane) -> bool:
+        with self._lock:
+            if lane.is_full:
+                lane.again = True
+                return False
+            lane.drains += 1
+            return True
+
+    def _leave(self, lane: _Lane, *, at_once: bool = False) -> bool:
+        """Leave the lane, unless somebody said in the same moment that more came."""
+        with self._lock:
+            again, lane.again = lane.again, False
+            if again and not at_once:
+                return False
+            lane.drains -= 1
+            return True
 
     def serve_alone(self, queue: str) -> None:
         """Work on one message that killed its worker before, with no neighbours."""
-        if not self._stopping.is_set():
-            for claimed in self._claim(queue, None, 1, alone=True):
-                self._run(claimed)
+        for lane in self._lanes[queue]:
+            if not self._stopping.is_set():
+                for claimed in self._claim(lane, None, 1, alone=True):
+                    self._run(lane, claimed)
 
     def stop(self) -> None:
         """Start nothing more; what is claimed and has not begun is given back."""
@@ -86,35 +140,29 @@ class Executor:
         for claimed in self.held.all():
             self._give_back(claimed)
 
-    def _claim_size(self, queue: str) -> int:
-        cap = self._deps.settings.lease_cap
-        return min((stage.claim_size(cap) for stage in self._stages[queue].values()), default=1)
-
-    def _claim(self, queue: str, named: str | None, size: int, *, alone: bool = False) -> list[Claimed]:
-        stages = self._stages[queue]
-        lease = max(stage.lease(self._deps.settings.lease_cap) for stage in stages.values()).total_seconds()
+    def _claim(self, lane: _Lane, named: str | None, size: int, *, alone: bool = False) -> list[Claimed]:
         with self._deps.database.begin() as tx:
             batch = message_store.claim(
                 tx,
-                queue,
-                list(stages),
+                lane.queue,
+                list(lane.stages),
                 worker=self._worker,
                 limit=size,
-                lease_seconds=lease,
+                lease_seconds=lane.lease_seconds,
                 named=named,
                 alone=alone,
             )
-        self.held.take(batch, lease)
+        self.held.take(batch, lane.lease_seconds)
         if batch:
-            points.reach(f"{queue}.{points.CLAIMED}")
+            points.reach(f"{lane.queue}.{points.CLAIMED}")
         return batch
 
-    def _run(self, claimed: Claimed) -> None:
+    def _run(self, lane: _Lane, claimed: Claimed) -> None:
         """Run one message to an end; no exception leaves here."""
         if self._stopping.is_set():
             self._give_back(claimed)
             return
-        stage = self._stages[claimed.queue][claimed.type]
+        stage = lane.stages[claimed.type]
         began = time.perf_counter()
         try:
             with self.held.running(claimed, limit_seconds=stage.time_limit.total_seconds()):
@@ -211,6 +259,17 @@ class Executor:
             seconds=round(time.perf_counter() - began, 4),
             **({"detail": detail} if detail else {}),
         )
+
+
+def _lanes(queue: str, lease_cap: timedelta) -> list[_Lane]:
+    """Sort a queue's stages by how many of their messages one worker may hold."""
+    sizes: dict[int, dict[str, Stage]] = {}
+    for name, stage in stages_of(queue).items():
+        sizes.setdefault(stage.claim_size(lease_cap), {})[name] = stage
+    return [
+        _Lane(queue, stages, size, max(stage.lease(lease_cap).total_seconds() for stage in stages.values()))
+        for size, stages in sorted(sizes.items(), reverse=True)
+    ]
 
 
 def failure_of(claimed: Claimed, error: BaseException) -> Failure:

@@ -17,8 +17,8 @@ from runtime.settings import Settings
 from workers.broker import MemoryBroker, delivery_message
 
 # A burst of deliveries per queue leaves at once, then so many per second: each wakes a worker that drains the queue.
-BURST = 32
-PER_SECOND = 200.0
+BURST = 16
+PER_SECOND = 50.0
 WAITING_LIMIT = 10_000
 PAUSE_AFTER_ERROR_SECONDS = 1.0
 

@@ -104,13 +104,14 @@ class Service:
         log.info("worker.stopped", pid=os.getpid())
 
     def _serve(self, queue: str, delivery: Delivery) -> None:
-        self._guarded(queue, delivery.id, delivery)
+        self._guarded(queue, delivery)
 
-    def _guarded(self, queue: str, named: str | None, again: Delivery | None) -> None:
+    def _guarded(self, queue: str, delivery: Delivery | None) -> None:
         """Serve a queue; a database that is away is not the broker's business."""
+        named, message_type = (delivery.id, delivery.type) if delivery else (None, None)
         try:
-            if self.executor.serve(queue, named) and again is not None:
-                self.publisher.publish([(queue, again)])
+            if self.executor.serve(queue, named, message_type) and delivery is not None:
+                self.publisher.publish([(queue, delivery)])
         except Exception as error:
             if trouble_of(error) is None:
                 raise
@@ -139,7 +140,7 @@ class Service:
 
     def _submit(self, queue: str) -> None:
         if self._pool is not None:
-            self._pool.submit(self._guarded, queue, None, None)
+            self._pool.submit(self._guarded, queue, None)
 
 
 class _Lifecycle(Middleware):

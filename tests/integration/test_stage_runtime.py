@@ -248,7 +248,7 @@ def test_the_lease_of_a_long_run_is_renewed_and_a_second_worker_finds_nothing(
     short = build(_settings(deps.settings.database_url, lease_cap=timedelta(seconds=1)))
     put(deps.database, update(1))
     executor = Executor(short, ["crm-update"])
-    executor._stages["crm-update"]["crm.update.v1"] = _with_limit(executor, 0.8)
+    executor._lanes["crm-update"][0].lease_seconds = 1.0  # shorter than the run
     keeper = Keeper("keeper", executor.held.tick, 0.1)
     keeper.start()
     worker = threading.Thread(target=executor.serve, args=("crm-update",))
@@ -263,25 +263,6 @@ def test_the_lease_of_a_long_run_is_renewed_and_a_second_worker_finds_nothing(
 
     assert runs == [1]
     assert outcomes(deps) == ["done"]
-
-
-def _with_limit(executor: Executor, seconds: float) -> stages.Stage:
-    """A lease of a second, and a run that may take longer than it."""
-    known = executor._stages["crm-update"]["crm.update.v1"]
-
-    class Patient(stages.Stage):
-        def lease(self, cap: timedelta) -> timedelta:
-            return timedelta(seconds=1)
-
-    return Patient(
-        known.model,
-        known.function,
-        known.queue,
-        known.schedule,
-        known.time_limit,
-        known.max_waits,
-        known.waits_end_in,
-    )
 
 
 def test_stopping_gives_back_what_was_claimed_and_did_not_begin(deps: Deps, use: Callable[..., None]) -> None:
@@ -328,9 +309,7 @@ def test_a_stage_that_lost_its_claim_leaves_nothing_behind(deps: Deps, use: Call
 def test_without_a_broker_workers_ask_the_store_by_themselves(
     deps: Deps, use: Callable[..., None], broker_url: str
 ) -> None:
-    settings = _settings(
-        deps.settings.database_url, broker_url=broker_url, poll_interval=timedelta(milliseconds=200)
-    )
+    settings = _settings(deps.settings.database_url, broker_url=broker_url, poll_interval=timedelta(milliseconds=200))
     alone = build(settings)
     service = Service(alone)
     use(lambda message, deps: DONE)  # after the service registered the real stages

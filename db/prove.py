@@ -1,0 +1,158 @@
+"""`paylinks prove`: check every promise that the database alone can tell about.
+
+Tables are walked in portions, each in a short read of its own, so that a long table holds nobody up. What looks broken
+is looked at again under its invoice's lock: work that was going on meanwhile is no breach.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, and_, select, tuple_
+
+from db.database import Database
+from db.promises import deeds, links, money, outside, standing, store
+from db.promises.base import Bounds, Check, Suspect, Unchecked, key_of_table
+from db.schema import invoices
+from db.tx import Tx
+
+PORTION = 1000
+# More of one kind teach nothing; they are counted.
+SHOWN = 20
+
+TITLES = {
+    1: "Nothing accepted is lost",
+    2: "One live link",
+    3: "One effect",
+    4: "Paid means proven",
+    5: "Money in equals money explained",
+    6: "The lock holds",
+    7: "The CRM agrees",
+    8: "Who did what",
+    9: "Settled is closed",
+    10: "Verdicts are monotone",
+    11: "Nothing waits for ever",
+}
+
+CHECKS: tuple[Check, ...] = (
+    *store.LOST,
+    *links.ONE_LIVE,
+    *store.DONE_TWICE,
+    *outside.ONE_EFFECT,
+    *money.PROVEN,
+    *money.EXPLAINED,
+    *links.THE_LOCK,
+    *outside.THE_CRM_AGREES,
+    *deeds.WRITTEN_DOWN,
+    *links.CLOSED_WHEN_SETTLED,
+    *standing.MONOTONE,
+    *store.LEFT_LYING,
+    *links.FORGOTTEN,
+    *outside.TASKS_FOLLOW,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A row that breaks a promise, seen under its invoice's lock."""
+
+    row: str
+    what: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found about one promise."""
+
+    promise: int
+    title: str
+    counts: dict[str, int] = field(default_factory=dict)
+    breaches: list[Breach] = field(default_factory=list)
+    more: int = 0  # breaches beyond those that are shown
+    unchecked: list[str] = field(default_factory=list)
+
+    @property
+    def is_kept(self) -> bool:
+        """Tell whether nothing broke the promise."""
+        return not self.breaches
+
+    def add(self, breach: Breach) -> None:
+        """Note a breach; beyond SHOWN only count it."""
+        if len(self.breaches) < SHOWN:
+            self.breaches.append(breach)
+        else:
+            self.more += 1
+
+    def leave_out(self, text: str) -> None:
+        """Note what could not be checked, once."""
+        if text not in self.unchecked:
+            self.unchecked.append(text)
+
+
+def prove(database: Database, bounds: Bounds | None = None, *, portion: int = PORTION) -> dict[int, Report]:
+    """Check every promise and return one report for each, by its number."""
+    reports = {number: Report(number, title) for number, title in TITLES.items()}
+    for table in dict.fromkeys(check.table for check in CHECKS):
+        _Walk(database, table, bounds or Bounds(), reports).walk(portion)
+    with database.read() as tx:
+        for suspect in deeds.unprotected(tx):
+            reports[8].add(Breach(suspect.row, suspect.what))
+    reports[8].leave_out("whether audit rows were changed while their triggers were off: rows are not chained")
+    return reports
+
+
+class _Walk:
+    """One walk through one table with all its checks."""
+
+    def __init__(self, database: Database, table: Table, bounds: Bounds, reports: dict[int, Report]) -> None:
+        self._database = database
+        self._key = key_of_table(table)
+        self._checks = [check for check in CHECKS if check.table is table]
+        self._bounds = bounds
+        self._reports = reports
+
+    def walk(self, portion: int) -> None:
+        after: tuple[Any, ...] | None = None
+        walked = 0
+        while True:
+            with self._database.read() as tx:
+                keys = [tuple(row) for row in tx.execute(_next_keys(self._key, after, portion))]
+                suspects = self._suspects(tx, _between(self._key, after, keys[-1])) if keys else []
+            for check, suspect in suspects:
+                self._look_again(check, suspect)
+            walked += len(keys)
+            if len(keys) < portion:
+                break
+            after = keys[-1]
+        for check in self._checks:
+            self._reports[check.promise].counts[check.counts] = walked
+
+    def _suspects(self, tx: Tx, within: ColumnElement[bool]) -> list[tuple[Check, Suspect]]:
+        """Give one suspect per check and row: the second look tells all that is wrong with a row."""
+        found: dict[tuple[Check, tuple[Any, ...]], Suspect] = {}
+        for check in self._checks:
+            for finding in check.find(tx, within, self._bounds):
+                if isinstance(finding, Unchecked):
+                    self._reports[check.promise].leave_out(finding.text)
+                else:
+                    found.setdefault((check, finding.key), finding)
+        return [(check, suspect) for (check, _), suspect in found.items()]
+
+    def _look_again(self, check: Check, suspect: Suspect) -> None:
+        """Look under the invoice's lock, which everybody holds who changes what belongs to the invoice."""
+        only = and_(*(column == value for column, value in zip(self._key, suspect.key, strict=True)))
+        with self._database.begin() as tx:
+            if suspect.invoice is not None:
+                tx.execute(select(invoices.c.id).where(invoices.c.id == suspect.invoice).with_for_update())
+            found = [one for one in check.find(tx, only, self._bounds) if isinstance(one, Suspect)]
+        for one in found:
+            self._reports[check.promise].add(Breach(one.row, one.what))
+
+
+def _between(key: tuple[Any, ...], after: tuple[Any, ...] | None, last: tuple[Any, ...]) -> ColumnElement[bool]:
+    until = tuple_(*key) <= tuple_(*last)
+    return until if after is None else and_(until, tuple_(*key) > tuple_(*after))
+
+
+def _next_keys(key: tuple[Any, ...], after: tuple[Any, ...] | None, size: int) -> Any:
+    found = select(*key).order_by(*key).limit(size)
+    return found if after is None else found.where(tuple_(*key) > tuple_(*after))
