@@ -18,7 +18,6 @@ from contracts.messages import (
     LinkCreate,
     ProviderEventReceived,
 )
-from contracts.statuses import AttemptState
 from db.database import Database
 from db.schema import attempts, exceptions, invoices, messages, transactions
 from db.tx import Tx
@@ -75,18 +74,16 @@ class Booked:
     id: str
     amount_minor: int
     currency: str
-    reference: str | None  # of the attempt; None: unmatched
 
 
-def money(tx: Tx, account: str) -> dict[tuple[str, str], Booked]:
-    """Return an account's money by (kind, the provider's id)."""
-    found = (
-        select(transactions, attempts.c.reference)
-        .outerjoin(attempts, attempts.c.id == transactions.c.attempt_id)
-        .where(transactions.c.account == account)
+def money(tx: Tx, account: str, since: datetime, until: datetime) -> dict[tuple[str, str], Booked]:
+    """Return an account's money that moved in [since, until), by (kind, the provider's id)."""
+    table = transactions.c
+    found = select(table.id, table.kind, table.provider_transaction_id, table.amount_minor, table.currency).where(
+        table.account == account, table.occurred_at >= since, table.occurred_at < until
     )
     return {
-        (row.kind, row.provider_transaction_id): Booked(row.id, row.amount_minor, row.currency, row.reference)
+        (row.kind, row.provider_transaction_id): Booked(row.id, row.amount_minor, row.currency)
         for row in tx.execute(found)
     }
 
@@ -111,17 +108,6 @@ def is_being_written(tx: Tx, invoice_id: str) -> bool:
 def is_being_made(tx: Tx, exception: Row[Any]) -> bool:
     """Tell whether a live message, or a dead letter, is about the task of an exception."""
     return _lives(tx, exception.invoice_id, _TASK_WORK, exception.id)
-
-
-def is_attempt(tx: Tx, account: str, reference: str) -> bool:
-    """Tell whether a reference is that of an attempt of ours."""
-    found = exists(literal(1)).where(attempts.c.account == account, attempts.c.reference == reference)
-    return bool(tx.execute(select(found)).scalar())
-
-
-def is_over(state: str) -> bool:
-    """Tell whether an attempt ended without money."""
-    return state in (AttemptState.FAILED.value, AttemptState.EXPIRED.value, AttemptState.CLOSED.value)
 
 
 def _lives(tx: Tx, subject: str, types: Sequence[str], naming: str = "") -> bool:

@@ -1,0 +1,60 @@
+"""What commands work with: settings, dependencies, and who is at the keyboard."""
+
+import getpass
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from runtime.deps import Deps
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Actor = Annotated[str | None, typer.Option(help="Who does this, for the audit trail; default: the system's user.")]
+Reason = Annotated[str, typer.Option(help="Why, for the audit trail.")]
+
+
+@contextmanager
+def open_deps() -> "Iterator[Deps]":
+    """Build the dependencies from the settings; nothing connects before first use."""
+    from runtime.build import build, close
+    from runtime.logs import set_up
+    from runtime.settings import load_settings
+
+    settings = load_settings()
+    set_up(settings.log_level)
+    deps = build(settings)
+    try:
+        yield deps
+    finally:
+        close(deps)
+
+
+def actor_or_user(actor: str | None) -> str:
+    """Return the given name, or that of the user who runs the command; a container's user may have none."""
+    if actor:
+        return actor
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid:{os.getuid()}"
+
+
+def required_reason(reason: str) -> str:
+    """Return the reason, or refuse an empty one."""
+    if not reason.strip():
+        raise typer.BadParameter("say why; it stays in the audit trail", param_hint="--reason")
+    return reason.strip()
+
+
+@contextmanager
+def until_told_to_stop() -> "Iterator[threading.Event]":
+    """Give an event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    yield stop
