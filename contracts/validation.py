@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.catalog import INBOUND, OUTBOUND, SET_BY_INTAKE, inbound_model
-from contracts.envelope import ContractError, Envelope, parse_json
+from contracts.envelope import ContractError, Envelope, Problem, parse_json
 from contracts.messages import InvoiceCreated, ProviderEventReceived
 
 _ENVELOPE_ONLY = frozenset({"specversion", "source", "data"})
@@ -44,7 +44,7 @@ def validate(path: Path) -> list[FileProblem]:
 def read_event(value: dict[str, Any]) -> None:
     """Check one object as `validate` does; raise ContractError that names field and remedy."""
     if not _ENVELOPE_ONLY & set(value):
-        InvoiceCreated.parse(value)
+        _read_bare(value)
         return
     envelope = Envelope.parse(value)
     announced = {model.TYPE: model for model in OUTBOUND}
@@ -54,6 +54,16 @@ def read_event(value: dict[str, Any]) -> None:
         model.parse(theirs | (_SET_FOR_A_PROVIDER_EVENT if model is ProviderEventReceived else {}))
     else:
         model.parse(envelope.data)
+
+
+def _read_bare(data: dict[str, Any]) -> None:
+    """Its fields stand at the top, so its problems do too."""
+    try:
+        InvoiceCreated.parse(data)
+    except ContractError as error:
+        raise ContractError(
+            Problem(item.field.removeprefix("data."), item.problem) for item in error.problems
+        ) from None
 
 
 def _problems(line: int, body: bytes) -> Iterator[FileProblem]:
