@@ -1,0 +1,109 @@
+"""What the customer's page says about a link, from verified facts alone. A provider's redirect is no fact.
+
+Money and people decide first, then the link, then the newest attempt.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from contracts.statuses import AttemptState, InvoiceStatus, LinkState
+
+
+class PageState(StrEnum):
+    """One page each."""
+
+    READY = "ready"
+    PROCESSING = "processing"  # the customer acted, the provider has not said what came of it
+    PAID = "paid"
+    FAILED = "failed"  # the newest attempt failed, another may be made
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    REPLACED = "replaced"
+    REFUNDED = "refunded"
+    REVIEW = "review"
+    PARTLY_PAID = "partly_paid"  # the rest is not for this link to take
+
+
+class Opening(StrEnum):
+    """How far the newest attempt is from the provider's page."""
+
+    NONE = "none"
+    COMING = "coming"  # reserved, being opened, or being asked about because its session lapsed
+    OPEN = "open"  # the provider's page may be visited
+    OVER = "over"
+
+
+# Where Pay is offered.
+PAYABLE = frozenset({PageState.READY, PageState.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFacts:
+    """The newest attempt of a link."""
+
+    state: AttemptState
+    expires_at: datetime | None
+    has_page: bool
+
+    def opening(self, now: datetime) -> Opening:
+        """Tell whether the provider's page may be visited."""
+        if self.state in (AttemptState.RESERVED, AttemptState.UNKNOWN):
+            return Opening.COMING
+        if self.state is not AttemptState.OPEN:
+            return Opening.OVER
+        lapsed = self.expires_at is not None and now >= self.expires_at
+        return Opening.COMING if lapsed or not self.has_page else Opening.OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class PageFacts:
+    """What a page's state is decided from."""
+
+    link: LinkState
+    expires_at: datetime
+    now: datetime
+    status: InvoiceStatus
+    partly_paid: bool  # more was captured than given back, and the invoice is not paid
+    attempt: AttemptFacts | None
+
+    @property
+    def opening(self) -> Opening:
+        """How far the newest attempt is."""
+        return self.attempt.opening(self.now) if self.attempt else Opening.NONE
+
+
+_BY_STATUS = {
+    InvoiceStatus.PAID: PageState.PAID,
+    InvoiceStatus.REFUNDED: PageState.REFUNDED,
+    InvoiceStatus.MANUAL_REVIEW: PageState.REVIEW,
+    InvoiceStatus.CANCELLED: PageState.CANCELLED,
+}
+_BY_LINK = {
+    LinkState.CANCELLED: PageState.CANCELLED,
+    LinkState.SUPERSEDED: PageState.REPLACED,
+    LinkState.EXPIRED: PageState.EXPIRED,
+    # Settled, and yet neither paid nor refunded: the invoice moved on, and a person looks at it.
+    LinkState.SETTLED: PageState.REVIEW,
+}
+
+
+def page_state(facts: PageFacts) -> PageState:
+    """Decide what the page says."""
+    decided = _BY_STATUS.get(facts.status) or _BY_LINK.get(facts.link)
+    if decided is not None:
+        return decided
+    if facts.partly_paid:
+        return PageState.PARTLY_PAID
+    return _by_attempt(facts)
+
+
+def _by_attempt(facts: PageFacts) -> PageState:
+    state = facts.attempt.state if facts.attempt else None
+    if state in (AttemptState.PROCESSING, AttemptState.PAID):
+        return PageState.PROCESSING
+    if facts.now >= facts.expires_at and facts.opening in (Opening.NONE, Opening.OVER):
+        return PageState.EXPIRED
+    if state is AttemptState.FAILED:
+        return PageState.FAILED
+    return PageState.READY

@@ -1,0 +1,188 @@
+"""What a customer sets in motion: Pay, and the return from the provider's page.
+
+    press_pay ── new ────> attempt reserved, checkout.start    somebody opens it; the page waits
+              ├─ resume ─> the open attempt's page             two tabs, two people: one attempt
+              ├─ wait ───> being opened, or asked about        what waits is hurried, never made twice
+              └─ refused > paid, closed, under review ...      the page says why
+
+Decided under the invoice's lock, by rules.links and the invoice's status. Nothing here calls a provider.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeVar
+
+from contracts.messages import CheckoutStart, LinkCreate
+from contracts.statuses import AttemptState, InvoiceStatus, LinkState
+from db import attempts, audit, customer_pages, invoices, links, message_store, wishes
+from db.database import Trouble, trouble_of
+from db.tx import Cause, Record, Tx
+from gateways.providers.base import CreateMode
+from rules.links import PayDecision, may_pay
+from runtime.checks import request_check
+from runtime.deps import Deps
+
+# Somebody else holds the invoice's lock for milliseconds; each try waits up to the database's lock time-out.
+TRIES = 3
+PAUSE_SECONDS = 0.05
+
+_CLOSED = frozenset({InvoiceStatus.PAID, InvoiceStatus.REFUNDED, InvoiceStatus.MANUAL_REVIEW, InvoiceStatus.CANCELLED})
+# A check may still find money after every end but these; a reserved attempt is unknown to the provider.
+_NOTHING_TO_ASK = frozenset({AttemptState.RESERVED, AttemptState.PAID})
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class PayResult:
+    """What Pay led to. `reason`: why it was refused; `account` and `pay_url` only with resume."""
+
+    action: Literal["new", "resume", "wait", "refused"]
+    reason: str = ""
+    attempt_id: str | None = None
+    account: str | None = None
+    pay_url: str | None = field(default=None, repr=False)
+
+
+def press_pay(deps: Deps, link_id: str, *, request_id: str | None = None) -> PayResult:
+    """Do what Pay means for this link right now. The row of the link must exist."""
+    return _patiently(lambda: _press_pay(deps, link_id, Cause.new(request_id)))
+
+
+def look(deps: Deps, link_id: str) -> PayResult:
+    """Tell what Pay would lead to, and change nothing."""
+    with deps.database.read() as tx:
+        link = links.get(tx, link_id)
+        attempt = attempts.open_of_link(tx, link_id)
+        decision = _decide(invoices.get(tx, link.invoice_id), link, attempt, customer_pages.now(tx))
+        return _result(tx, decision, attempt)
+
+
+def note_return(deps: Deps, link_id: str, *, request_id: str | None = None) -> bool:
+    """Ask for a check, because the customer came back from the provider; return whether there is anything to ask."""
+    return _patiently(lambda: _note_return(deps, link_id, Cause.new(request_id)))
+
+
+def _press_pay(deps: Deps, link_id: str, cause: Cause) -> PayResult:
+    with deps.database.begin(cause) as tx:
+        invoice = invoices.lock(tx, links.get(tx, link_id).invoice_id)
+        link = links.get(tx, link_id)  # again: it may have moved until the lock was had
+        now = customer_pages.now(tx)
+        attempt = _without_lapsed(tx, deps, attempts.open_of_link(tx, link_id), now)
+        decision = _decide(invoice, link, attempt, now)
+        if decision.action == "new":
+            return _reserve(tx, deps, invoice, link)
+        result = _result(tx, decision, attempt)
+        if result.action == "wait" and attempt is not None:
+            _hurry(tx, deps, link, attempt)
+        return result
+
+
+def _decide(invoice: Record, link: Record, attempt: Record | None, now: datetime) -> PayDecision:
+    if InvoiceStatus(invoice.status) in _CLOSED:
+        return PayDecision("refused", invoice.status)
+    if invoice.paid_minor > invoice.refunded_minor:
+        # The link's amount is locked, so this link would take the whole amount on top of what was paid.
+        return PayDecision("refused", "partly_paid")
+    return may_pay(
+        link=LinkState(link.state),
+        expires_at=link.expires_at,
+        now=now,
+        open_attempt=AttemptState(attempt.state) if attempt is not None else None,
+        attempt_expires_at=attempt.expires_at if attempt is not None else None,
+    )
+
+
+def _without_lapsed(tx: Tx, deps: Deps, attempt: Record | None, now: datetime) -> Record | None:
+    """End an attempt whose session lapsed at a provider that nobody can ask: only its signed events would speak.
+
+    Elsewhere a check decides. Money that was in flight still pays the invoice: expired attempts become paid too.
+    """
+    if attempt is None or attempt.state != AttemptState.OPEN or attempt.expires_at is None:
+        return attempt
+    provider = deps.providers.get(attempt.account)
+    if provider is None or provider.capabilities.lookup or now < attempt.expires_at + provider.capabilities.settle:
+        return attempt
+    attempts.move(tx, attempt.id, AttemptState.EXPIRED)
+    return None
+
+
+def _reserve(tx: Tx, deps: Deps, invoice: Record, link: Record) -> PayResult:
+    if invoice.account not in deps.providers:
+        return PayResult("refused", "unavailable")
+    attempt = attempts.reserve(tx, link, invoice.account)
+    tx.then(CheckoutStart(invoice=invoice.id, link=link.id, attempt=attempt.id))
+    return PayResult("new", attempt_id=attempt.id)
+
+
+def _result(tx: Tx, decision: PayDecision, attempt: Record | None) -> PayResult:
+    if attempt is None or decision.action in ("new", "refused"):
+        return PayResult("new" if decision.action == "new" else "refused", decision.reason)
+    if decision.action == "resume":
+        url = attempts.pay_url(tx, attempt)
+        if url is not None:
+            return PayResult("resume", attempt_id=attempt.id, account=attempt.account, pay_url=url)
+    return PayResult("wait", attempt.state, attempt.id)
+
+
+def _hurry(tx: Tx, deps: Deps, link: Record, attempt: Record) -> None:
+    """Make what the customer waits for due now: a pause after a failure, or work behind a long queue, is not his."""
+    if AttemptState(attempt.state) in (AttemptState.OPEN, AttemptState.PROCESSING):
+        request_check(tx, attempt)
+        return
+    start = CheckoutStart(invoice=link.invoice_id, link=link.id, attempt=attempt.id)
+    known = wishes.find(tx, start)
+    if known is None:
+        _overtake(tx, deps, link, attempt, start)
+    elif known.state == "ready":
+        message_store.hasten(tx, known.message_id)
+    elif known.state == "dead" and message_store.retry(tx, known.message_id):
+        audit.write(
+            tx,
+            actor="customer",
+            action="message.retried",
+            subject=link.invoice_id,
+            reason="pressed Pay again",
+            message=known.message_id,
+        )
+
+
+def _overtake(tx: Tx, deps: Deps, link: Record, attempt: Record, start: CheckoutStart) -> None:
+    """Open an attempt that was to be opened early, by a queue where nobody waits, on the queue of those who do.
+
+    Not where a second opener could not ask what the first one did.
+    """
+    provider = deps.providers.get(attempt.account)
+    if provider is None:
+        return
+    early = wishes.find(tx, LinkCreate(invoice=link.invoice_id, link=link.id, attempt=attempt.id))
+    may_ask = provider.capabilities.create is CreateMode.IDEMPOTENT or provider.capabilities.lookup
+    if may_ask or early is None or early.state == "dead":
+        tx.then(start)
+
+
+def _note_return(deps: Deps, link_id: str, cause: Cause) -> bool:
+    with deps.database.begin(cause) as tx:
+        invoices.lock(tx, links.get(tx, link_id).invoice_id)
+        attempt = customer_pages.newest_attempt(tx, link_id)
+        if attempt is None or AttemptState(attempt.state) in _NOTHING_TO_ASK:
+            return False
+        provider = deps.providers.get(attempt.account)
+        if provider is None or not provider.capabilities.lookup:
+            return False
+        request_check(tx, attempt)
+        return True
+
+
+def _patiently(attempt: Callable[[], _T]) -> _T:
+    """Try again when a lock was not had in time."""
+    for _ in range(TRIES - 1):
+        try:
+            return attempt()
+        except Exception as error:
+            if trouble_of(error) is not Trouble.BUSY:
+                raise
+        time.sleep(PAUSE_SECONDS)
+    return attempt()

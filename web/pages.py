@@ -1,0 +1,272 @@
+"""The customer's pages under `/l/{token}`: what a link is for, Pay, and what became of it.
+
+    GET  /l/{token}            the page, from verified facts alone; no side effect, so that link previews do no harm
+    POST /l/{token}/pay        one attempt however often it is pressed; waits for it, then 303 to the provider
+    GET  /l/{token}/continue   where the browser waits on when the provider is slow; only with a ticket of Pay
+    GET  /l/{token}/return     back from the provider: asks for a check, proves nothing
+    GET  /l/{token}/status     the same facts as JSON, for the page's script
+
+Everything works without a script: pages that wait refresh themselves with growing pauses, and stop after 10 minutes.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import parse_qs, urlencode
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from contracts.messages import Locale
+from db import customer_pages
+from db.customer_pages import CustomerView
+from db.database import Trouble, trouble_of
+from rules.pages import PAYABLE, Opening, PageState, page_state
+from runtime.checkout import look, note_return
+from runtime.deps import Deps
+from runtime.tokens import token_hash
+from web.paying import Paying, is_coming
+from web.rendering import Renderer, Shown, is_token
+from web.requests import request_id_of
+from web.security import FormGuard, page_headers
+from web.texts import language_of, language_of_browser
+from web.threads import Threads
+
+MAX_FORM_BYTES = 4096
+# Seconds between two looks, the last one again and again, until 10 minutes are over.
+REFRESH_SECONDS = (2, 3, 5, 8, 13, 20)
+MAX_REFRESHES = 34
+
+log = structlog.get_logger()
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Pages:
+    """The routes and what they share."""
+
+    def __init__(self, deps: Deps, threads: Threads) -> None:
+        self._deps = deps
+        self._threads = threads
+        self._guard = FormGuard(deps.settings)
+        self._paying = Paying(deps, threads)
+        self._headers = page_headers(deps.settings)
+        self._render = Renderer()
+
+    def routes(self) -> list[Route]:
+        """Return the routes; they stand behind web.requests.RequestIds."""
+        return [
+            Route("/l/{token}", self._guarded(self._show)),
+            Route("/l/{token}/pay", self._guarded(self._pay), methods=["GET", "POST"]),
+            Route("/l/{token}/continue", self._guarded(self._continue)),
+            # Some banks send the customer back by a form.
+            Route("/l/{token}/return", self._guarded(self._return), methods=["GET", "POST"]),
+            Route("/l/{token}/status", self._guarded(self._status)),
+            Route("/assets/{name}", self._render.asset),
+        ]
+
+    # --- the pages ----------------------------------------------------------------------------------------------------
+
+    async def _show(self, request: Request) -> Response:
+        view = await self._find(request)
+        if view is None:
+            return self._not_found(request)
+        refreshes = _number(request.query_params.get("n"))
+        state = page_state(view.facts)
+        has_returned = "returned" in request.query_params
+        may_be_paid = state is PageState.READY and view.facts.opening in (Opening.COMING, Opening.OPEN)
+        is_checking = has_returned and may_be_paid
+        waits = is_checking or state is PageState.PROCESSING
+        address = self._address(request)
+        return self._page(
+            request,
+            view,
+            "checking" if is_checking else state.value,
+            can_pay=state in PAYABLE,
+            next_url=f"{address}?{self._query(request, view, returned='1')}" if waits else None,
+            refresh_url=f"{address}?{self._query(request, view, returned='1', n=str(refreshes + 1))}",
+            refreshes=refreshes,
+        )
+
+    async def _pay(self, request: Request) -> Response:
+        if request.method != "POST":
+            return self._see_other(self._address(request))  # someone reloaded, or typed the address
+        view = await self._find(request)
+        if view is None:
+            return self._not_found(request)
+        if not await self._is_from_our_page(request, view):
+            return self._message(request, "refused", 403, self._language(request, view))
+        result = await self._paying.press_and_wait(view.link_id, request_id_of(request.scope))
+        if result.reason == "unavailable":
+            return self._page(request, view, "unavailable", status=503)
+        if is_coming(result):
+            query = self._query(request, view, t=self._guard.ticket(view.link_id))
+            return self._see_other(f"{self._address(request)}/continue?{query}")
+        return self._onward(request, view, self._paying.provider_page(result))
+
+    async def _continue(self, request: Request) -> Response:
+        view = await self._find(request)
+        if view is None:
+            return self._not_found(request)
+        ticket = request.query_params.get("t", "")
+        if not self._guard.admits(view.link_id, ticket):
+            return self._back(request, view)
+        result = await self._threads.view(lambda: look(self._deps, view.link_id))
+        if not is_coming(result):
+            return self._onward(request, view, self._paying.provider_page(result))
+        refreshes = _number(request.query_params.get("n"))
+        address = f"{self._address(request)}/continue"
+        return self._page(
+            request,
+            view,
+            "preparing",
+            next_url=f"{address}?{self._query(request, view, t=ticket)}",
+            refresh_url=f"{address}?{self._query(request, view, t=ticket, n=str(refreshes + 1))}",
+            refreshes=refreshes,
+        )
+
+    async def _return(self, request: Request) -> Response:
+        view = await self._find(request)
+        if view is None:
+            return self._not_found(request)
+        request_id = request_id_of(request.scope)
+        await self._threads.press(lambda: note_return(self._deps, view.link_id, request_id=request_id))
+        return self._back(request, view, returned="1")
+
+    async def _status(self, request: Request) -> Response:
+        view = await self._find(request)
+        if view is None:
+            return JSONResponse({"error": "not_found"}, 404, self._headers)
+        state = page_state(view.facts)
+        return JSONResponse(
+            {"state": state, "opening": view.facts.opening, "now": _now(view), "can_pay": state in PAYABLE},
+            headers=self._headers,
+        )
+
+    async def _is_from_our_page(self, request: Request, view: CustomerView) -> bool:
+        decided = self._guard.by_headers(request.headers)
+        if decided is not None:
+            return decided
+        form = await _form(request)
+        return self._guard.by_token(view.link_id, form.get("form", [""])[0])
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def _page(
+        self,
+        request: Request,
+        view: CustomerView,
+        shown: str,
+        *,
+        status: int = 200,
+        can_pay: bool = False,
+        next_url: str | None = None,
+        refresh_url: str = "",
+        refreshes: int = 0,
+    ) -> Response:
+        language = self._language(request, view)
+        address = self._address(request)
+        waits = next_url is not None
+        page = Shown(
+            state=shown,
+            language=language,
+            address=address,
+            pay_url=f"{address}/pay?{self._query(request, view)}" if can_pay else None,
+            form_token=self._guard.token(view.link_id) if can_pay else "",
+            status_url=f"{address}/status",
+            expected=_now(view),
+            next_url=next_url,
+            refresh_url=refresh_url,
+            refresh_seconds=_pause(refreshes) if waits else None,
+        )
+        body = self._render.page(page, view)
+        return Response(body, status, self._headers, "text/html")
+
+    def _message(self, request: Request, shown: str, status: int, language: Locale, **headers: str) -> Response:
+        reference = request_id_of(request.scope)
+        body = self._render.message(shown, language, reference if status >= 500 else None)
+        return Response(body, status, {**self._headers, **headers}, "text/html")
+
+    def _not_found(self, request: Request) -> Response:
+        """Answer the same for a token that is none and for one that nobody has."""
+        return self._message(request, "not_found", 404, language_of_browser(request.headers.get("accept-language", "")))
+
+    def _onward(self, request: Request, view: CustomerView, provider_page: str | None) -> Response:
+        """Send the browser to the provider, or back to the page, which says why not."""
+        return self._back(request, view) if provider_page is None else self._see_other(provider_page)
+
+    def _see_other(self, url: str) -> Response:
+        return RedirectResponse(url, 303, self._headers)
+
+    def _back(self, request: Request, view: CustomerView, **more: str) -> Response:
+        query = self._query(request, view, **more)
+        return self._see_other(f"{self._address(request)}?{query}" if query else self._address(request))
+
+    def _address(self, request: Request) -> str:
+        """Return the page's own path; the token in it was checked or is about to be."""
+        return f"/l/{request.path_params['token']}"
+
+    def _language(self, request: Request, view: CustomerView) -> Locale:
+        return language_of(request.query_params.get("lang"), view.locale)
+
+    def _query(self, request: Request, view: CustomerView, **more: str) -> str:
+        """Carry the customer's choice of a language on."""
+        language = self._language(request, view)
+        return urlencode(({"lang": language} if language != view.locale else {}) | more)
+
+    # --- the database -------------------------------------------------------------------------------------------------
+
+    async def _find(self, request: Request) -> CustomerView | None:
+        token = request.path_params["token"]
+        if not is_token(token):
+            return None
+        return await self._threads.view(lambda: self._read(token))
+
+    def _read(self, token: str) -> CustomerView | None:
+        with self._deps.database.read() as tx:
+            return customer_pages.by_token_hash(tx, token_hash(token))
+
+    def _guarded(self, handler: Handler) -> Handler:
+        """Answer with a page when the database is away or a lock is not had."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody reads it
+            except Exception as error:
+                if trouble_of(error) not in (Trouble.OUTAGE, Trouble.BUSY):
+                    raise
+                log.warning("page.unavailable", request_id=request_id_of(request.scope), error=type(error).__name__)
+                language = language_of_browser(request.headers.get("accept-language", ""))
+                return self._message(request, "trouble", 503, language, **{"retry-after": "10"})
+
+        return endpoint
+
+
+def _now(view: CustomerView) -> str:
+    """Sum up what a waiting page waits to see changed."""
+    return f"{page_state(view.facts)}/{view.facts.opening}"
+
+
+def _number(given: str | None) -> int:
+    return min(int(given), MAX_REFRESHES) if given and given.isascii() and given.isdigit() and len(given) < 5 else 0
+
+
+def _pause(refreshes: int) -> int | None:
+    if refreshes >= MAX_REFRESHES:
+        return None
+    return REFRESH_SECONDS[min(refreshes, len(REFRESH_SECONDS) - 1)]
+
+
+async def _form(request: Request) -> Mapping[str, list[str]]:
+    """Read a small form; anything else is an empty one."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_FORM_BYTES:
+            return {}
+    try:
+        return parse_qs(body.decode("ascii"), max_num_fields=8)
+    except ValueError:
+        return {}

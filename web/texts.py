@@ -1,0 +1,181 @@
+"""What the customer's pages say, in the three languages that customers here read. A test finds what is missing.
+
+Placeholders are in braces and the same in all languages. No text claims what the provider has not proven.
+"""
+
+from collections.abc import Callable
+from typing import get_args
+
+from contracts.messages import Locale
+
+LANGUAGES: dict[Locale, str] = {"hy": "Հայերեն", "ru": "Русский", "en": "English"}
+DEFAULT: Locale = "en"
+
+TEXTS: dict[str, dict[Locale, str]] = {
+    "page.title": {"hy": "Վճարում", "ru": "Оплата", "en": "Payment"},
+    "page.language": {"hy": "Լեզու", "ru": "Язык", "en": "Language"},
+    "label.invoice": {"hy": "Հաշիվ", "ru": "Счёт", "en": "Invoice"},
+    "label.deal": {"hy": "Գործարք", "ru": "Сделка", "en": "Deal"},
+    "label.order": {"hy": "Պատվեր", "ru": "Заказ", "en": "Order"},
+    "label.purpose": {"hy": "Նպատակ", "ru": "Назначение", "en": "Purpose"},
+    "label.amount": {"hy": "Գումար", "ru": "Сумма", "en": "Amount"},
+    "label.valid_until": {"hy": "Հղումը գործում է մինչև", "ru": "Ссылка действует до", "en": "Link valid until"},
+    "label.paid_at": {"hy": "Վճարվել է", "ru": "Оплачено", "en": "Paid on"},
+    "label.reference": {
+        "hy": "Կոդ՝ աջակցության ծառայության համար",
+        "ru": "Код для службы поддержки",
+        "en": "Reference for support",
+    },
+    "time.zone": {"hy": "Երևանի ժամանակով", "ru": "по ереванскому времени", "en": "Yerevan time"},
+    "button.pay": {"hy": "Վճարել {amount}", "ru": "Оплатить {amount}", "en": "Pay {amount}"},
+    "button.again": {"hy": "Փորձել կրկին", "ru": "Попробовать ещё раз", "en": "Try again"},
+    "button.continue": {"hy": "Շարունակել վճարումը", "ru": "Продолжить оплату", "en": "Continue the payment"},
+    "button.check": {"hy": "Ստուգել կրկին", "ru": "Проверить ещё раз", "en": "Check again"},
+    "button.open": {"hy": "Բացել վճարման էջը", "ru": "Открыть страницу оплаты", "en": "Open the payment page"},
+    "ready.title": {"hy": "Վճարեք առցանց", "ru": "Оплатите онлайн", "en": "Pay online"},
+    "ready.text": {
+        "hy": "Սեղմեք կոճակը, և կբացվի վճարային համակարգի պաշտպանված էջը։",
+        "ru": "Нажмите кнопку — откроется защищённая страница платёжной системы.",
+        "en": "Press the button to open the payment provider's secure page.",
+    },
+    "preparing.title": {
+        "hy": "Պատրաստում ենք վճարման էջը",
+        "ru": "Готовим страницу оплаты",
+        "en": "We are preparing your payment",
+    },
+    "preparing.text": {
+        "hy": "Սովորաբար դա տևում է մի քանի վայրկյան։ Հետո վճարման էջը կբացվի ինքնաշխատ։",
+        "ru": "Обычно это занимает несколько секунд. Затем страница оплаты откроется сама.",
+        "en": "This usually takes a few seconds. The payment page then opens by itself.",
+    },
+    "checking.title": {"hy": "Ստուգում ենք վճարումը", "ru": "Проверяем оплату", "en": "We are checking your payment"},
+    "checking.text": {
+        "hy": "Սպասում ենք վճարային համակարգի պատասխանին։ Եթե վճարել եք, կարող եք փակել այս էջը. վճարումը չի կորչի։",
+        "ru": "Ждём ответа платёжной системы. Если вы уже оплатили, страницу можно закрыть: оплата не потеряется.",
+        "en": "We are waiting for the payment provider. If you have paid, you may close this page: nothing is lost.",
+    },
+    "checking.unfinished": {
+        "hy": "Դեռ չե՞ք ավարտել վճարումը։",
+        "ru": "Ещё не завершили оплату?",
+        "en": "Have you not finished paying?",
+    },
+    "processing.title": {
+        "hy": "Վճարումը մշակվում է",
+        "ru": "Платёж обрабатывается",
+        "en": "Your payment is processing",
+    },
+    "processing.text": {
+        "hy": "Վճարային համակարգը դեռ չի հաստատել արդյունքը։ Խնդրում ենք երկրորդ անգամ չվճարել։ Էջը կարող եք փակել։",
+        "ru": "Платёжная система ещё не подтвердила результат. Не платите повторно. Страницу можно закрыть.",
+        "en": "The payment provider has not confirmed the result. Do not pay again. You may close this page.",
+    },
+    "paid.title": {"hy": "Վճարված է", "ru": "Оплачено", "en": "Paid"},
+    "paid.text": {
+        "hy": "Շնորհակալություն։ Վճարումը հաստատված է։",
+        "ru": "Спасибо! Оплата подтверждена.",
+        "en": "Thank you. Your payment is confirmed.",
+    },
+    "failed.title": {"hy": "Վճարումը չստացվեց", "ru": "Оплата не прошла", "en": "The payment did not go through"},
+    "failed.text": {
+        "hy": "Վճարային համակարգը չընդունեց վճարումը։ Կարող եք փորձել կրկին կամ այլ քարտով։",
+        "ru": "Платёжная система не приняла платёж. Можно попробовать ещё раз или другой картой.",
+        "en": "The payment provider did not accept the payment. You may try again, or use another card.",
+    },
+    "expired.title": {"hy": "Հղման ժամկետը լրացել է", "ru": "Срок ссылки истёк", "en": "This link has expired"},
+    "expired.text": {
+        "hy": "Խնդրում ենք նոր հղում ստանալ վաճառողից։ Եթե արդեն վճարել եք, կրկին վճարել պետք չէ։",
+        "ru": "Попросите у продавца новую ссылку. Если вы уже оплатили, платить ещё раз не нужно.",
+        "en": "Please ask the seller for a new link. If you have paid already, there is no need to pay again.",
+    },
+    "cancelled.title": {"hy": "Վճարումը չեղարկված է", "ru": "Оплата отменена", "en": "This payment was cancelled"},
+    "cancelled.text": {
+        "hy": "Վաճառողը չեղարկել է այս վճարումը։ Հարցերի դեպքում դիմեք վաճառողին։",
+        "ru": "Продавец отменил этот платёж. Если есть вопросы, обратитесь к продавцу.",
+        "en": "The seller cancelled this payment. Please contact the seller with any question.",
+    },
+    "replaced.title": {"hy": "Կա նոր հղում", "ru": "Есть новая ссылка", "en": "There is a newer link"},
+    "replaced.text": {
+        "hy": "Այս հղումը փոխարինվել է նորով։ Բացեք վերջին ստացած հղումը կամ դիմեք վաճառողին։",
+        "ru": "Эта ссылка заменена новой. Откройте последнюю полученную ссылку или обратитесь к продавцу.",
+        "en": "This link was replaced. Please open the latest link that you received, or contact the seller.",
+    },
+    "refunded.title": {"hy": "Գումարը վերադարձված է", "ru": "Деньги возвращены", "en": "Refunded"},
+    "refunded.text": {
+        "hy": "Վճարված գումարը վերադարձված է։ Ձեր բանկում դա կարող է երևալ մի քանի օրից։",
+        "ru": "Платёж возвращён. В вашем банке это может отразиться через несколько дней.",
+        "en": "The payment was given back. Your bank may take some days to show it.",
+    },
+    "review.title": {"hy": "Վճարումը ստուգվում է", "ru": "Платёж проверяется", "en": "Your payment is under review"},
+    "review.text": {
+        "hy": "Վաճառողի աշխատակիցը ստուգում է այս վճարումը։ Խնդրում ենք կրկին չվճարել։",
+        "ru": "Сотрудник продавца проверяет этот платёж. Пожалуйста, не платите повторно.",
+        "en": "The seller's staff are looking at this payment. Please do not pay again.",
+    },
+    "partly_paid.title": {
+        "hy": "Գումարի մի մասը վճարված է",
+        "ru": "Оплачена часть суммы",
+        "en": "A part of the amount is paid",
+    },
+    "partly_paid.text": {
+        "hy": "Մնացած գումարը վճարելու համար խնդրում ենք դիմել վաճառողին։",
+        "ru": "Чтобы оплатить остаток, обратитесь к продавцу.",
+        "en": "Please contact the seller to pay the rest.",
+    },
+    "unavailable.title": {
+        "hy": "Վճարումն այս պահին հնարավոր չէ",
+        "ru": "Сейчас оплатить нельзя",
+        "en": "Payment is not possible at the moment",
+    },
+    "unavailable.text": {
+        "hy": "Խնդրում ենք փորձել ավելի ուշ կամ դիմել վաճառողին։",
+        "ru": "Попробуйте позже или обратитесь к продавцу.",
+        "en": "Please try again later, or contact the seller.",
+    },
+    "not_found.title": {"hy": "Էջը չի գտնվել", "ru": "Страница не найдена", "en": "Page not found"},
+    "not_found.text": {
+        "hy": "Ստուգեք, որ հղումն ամբողջությամբ եք պատճենել, կամ խնդրեք վաճառողին ուղարկել այն կրկին։",
+        "ru": "Проверьте, что ссылка скопирована целиком, или попросите продавца прислать её ещё раз.",
+        "en": "Please check that you copied the whole link, or ask the seller to send it again.",
+    },
+    "refused.title": {"hy": "Բացեք հղումը կրկին", "ru": "Откройте ссылку заново", "en": "Please open the link again"},
+    "refused.text": {
+        "hy": "Հարցումը մեր էջից չէր։ Բացեք ստացած հղումը և սեղմեք կոճակն այնտեղ։",
+        "ru": "Запрос пришёл не с нашей страницы. Откройте полученную ссылку и нажмите кнопку там.",
+        "en": "The request did not come from our page. Open the link that you received, and press the button there.",
+    },
+    "trouble.title": {"hy": "Ժամանակավոր խափանում", "ru": "Временный сбой", "en": "A temporary fault"},
+    "trouble.text": {
+        "hy": "Խնդրում ենք փորձել մեկ րոպեից։ Եթե արդեն վճարել եք, վճարումը չի կորչի։",
+        "ru": "Попробуйте через минуту. Если вы уже оплатили, оплата не потеряется.",
+        "en": "Please try again in a minute. If you have paid already, nothing is lost.",
+    },
+}
+
+Translate = Callable[..., str]
+
+
+def translator(language: Locale) -> Translate:
+    """Return t(key, **values) for one language; KeyError for a key that does not exist."""
+
+    def t(key: str, **values: str) -> str:
+        return TEXTS[key][language].format(**values)
+
+    return t
+
+
+def language_of(wanted: str | None, otherwise: str) -> Locale:
+    """Return the language that was asked for if we speak it, else the other, else English."""
+    for candidate in (wanted, otherwise):
+        for known in get_args(Locale):
+            if candidate == known:
+                return known  # type: ignore[no-any-return]  # one of the literals
+    return DEFAULT
+
+
+def language_of_browser(accept_language: str) -> Locale:
+    """Return the first of the browser's languages that we speak; weights are not read, browsers sort by them."""
+    for part in accept_language[:200].split(","):
+        code = part.partition(";")[0].strip().lower()[:2]
+        if code in LANGUAGES:
+            return language_of(code, DEFAULT)
+    return DEFAULT
