@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 import pika
 import structlog
@@ -26,7 +26,7 @@ from runtime import points
 from runtime.deps import Deps
 from runtime.inbound import Incoming
 from runtime.intake import Taken, take
-from workers.amqp import declare_intake, intake_queue, parameters, survive_odd_headers
+from workers.amqp import declare_events, declare_intake, intake_queue, parameters, survive_odd_headers
 
 PREFETCH = 200
 BATCH_SIZE = 100
@@ -35,6 +35,7 @@ LINGER_SECONDS = 0.02
 IDLE_SECONDS = 0.5
 # What stop() waits for a batch that the database does not answer; it comes again.
 LAST_BATCH_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 5.0
 
@@ -42,6 +43,8 @@ LONGEST_PAUSE_SECONDS = 5.0
 COMMITTED = "intake.committed"
 
 log = structlog.get_logger()
+
+_T = TypeVar("_T")
 
 
 def run_intake(deps: Deps, stop: threading.Event) -> None:
@@ -94,6 +97,8 @@ class _Consumer:
         try:
             channel = self._connection.channel()
             declare_intake(channel, self._deps.settings)
+            # A publisher binds his queue for our answers before he sends anything, hence before we ever answered.
+            declare_events(channel, self._deps.settings)
             channel.basic_qos(prefetch_count=PREFETCH)
             channel.add_on_cancel_callback(self._broker_cancelled)
             channel.basic_consume(intake_queue(self._deps.settings), self._arrived)
@@ -102,8 +107,9 @@ class _Consumer:
                 if self._waiting:
                     self._take_batch(channel)
         finally:
-            with contextlib.suppress(AMQPError, OSError):
-                self._connection.close()
+            # A frozen broker says no good-bye; the end of the process or of the heartbeats closes what this leaves.
+            with contextlib.suppress(AMQPError, OSError, TimeoutError):
+                _in_background(self._connection.close).result(timeout=CLOSE_SECONDS)
 
     def _arrived(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._waiting.append((method.delivery_tag, _incoming(method, properties, body)))
@@ -154,9 +160,9 @@ def _do_nothing() -> None:
     """Be the event that ends a wait."""
 
 
-def _in_background(function: Callable[[], list[Taken]]) -> "Future[list[Taken]]":
+def _in_background(function: Callable[[], _T]) -> "Future[_T]":
     """Run in a thread that no shutdown waits for."""
-    work: Future[list[Taken]] = Future()
+    work: Future[_T] = Future()
 
     def run() -> None:
         try:
@@ -164,7 +170,7 @@ def _in_background(function: Callable[[], list[Taken]]) -> "Future[list[Taken]]"
         except BaseException as error:
             work.set_exception(error)
 
-    threading.Thread(target=run, name="intake-batch", daemon=True).start()
+    threading.Thread(target=run, name="intake", daemon=True).start()
     return work
 
 
