@@ -31,7 +31,7 @@ else
 endif
 
 up: setup ## the same as demo, but stay up and print the addresses
-	@$(BIN)/paylinks up $(ARGS)
+	@$(BIN)/paylinks demo --stay --port 8080 $(ARGS)
 
 test: setup ## run every test; the tests bring their services (ARGS="-k name" narrows)
 	@$(BIN)/python -m pytest $(ARGS)

@@ -5,10 +5,14 @@ or stay away; the provider and the CRM time out, answer 500, lose and double eve
 its customer left it, and `prove` must find nothing.
 """
 
+import contextlib
 import json
+import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +27,9 @@ from cli.prove import print_report
 from cli.stack import ACCOUNTS, Plan, Stack
 from contracts.base import key_of
 from contracts.money import display
-from db import attempts, exceptions, invoices, message_store
+from db import api_keys, attempts, exceptions, invoices, links, message_store
 from db.tx import Record
+from runtime.settings import SettingsError
 from sandbox.control import CrmControl
 from sandbox.customers import ASKABLE, EVENTS_ONLY, Customer, Scenario
 
@@ -52,17 +57,25 @@ class Case:
         return self.data["crm"], self.data["invoice_id"], self.data.get("type", "invoice")
 
 
-def run_demo(*, profile: str, services: Any = None, keep: bool = False) -> int:
-    """Run it; return 0 when every invoice ended right and nothing was lost, doubled or unproven."""
+def run_demo(*, profile: str, stay: bool = False, port: int = 0) -> int:
+    """Run it; return 0 when every invoice ended right and nothing was lost, doubled or unproven.
+
+    With `stay` it prints the addresses then, and stays until Ctrl-C.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop also stops the processes
     folder = Path(tempfile.mkdtemp(prefix=f"demo-{profile}-", dir=_var()))
-    progress.print(f"[bold]paylinks demo[/bold] ({profile}); everything *simulated*; logs in {folder}")
+    progress.print(f"paylinks demo ({profile}); provider and CRM are simulated; logs in {folder}", soft_wrap=True)
     cases = read_cases(EXAMPLES)
+    code = 1
     try:
-        with Stack(_plan(folder, profile, services)) as stack:
-            return play(stack, cases)
+        with Stack(_plan(folder, profile, port)) as stack:
+            code = play(stack, cases)
+            if stay:
+                _stay(stack)
     finally:
-        if not keep:
+        if code == 0:  # else the logs are needed
             shutil.rmtree(folder, ignore_errors=True)
+    return code
 
 
 def _var() -> Path:
@@ -71,15 +84,42 @@ def _var() -> Path:
     return folder
 
 
-def _plan(folder: Path, profile: str, services: Any) -> Plan:
+def _plan(folder: Path, profile: str, port: int) -> Plan:
     # A tenth of the real pauses, so that a lost event is found in seconds; leases of seconds for the same reason.
-    plan = Plan(folder=folder.resolve(), profile=profile, time_scale=0.1, lease_seconds=30)
+    plan = Plan(folder=folder.resolve(), profile=profile, time_scale=0.1, lease_seconds=30, port=port)
     if profile == "production":
-        plan.database_url = services.database_url
-        plan.broker_url = plan.amqp_url = services.amqp_url
-        plan.redis_url = services.redis_url
-        plan.queue_prefix = f"{folder.name}."
+        plan.database_url = _service("PAYLINKS_DATABASE_URL")
+        plan.broker_url = plan.amqp_url = _service("PAYLINKS_AMQP_URL")
+        plan.redis_url = _service("PAYLINKS_REDIS_URL")
+        plan.queue_prefix = f"{folder.name.lower()}."
     return plan
+
+
+def _service(name: str) -> str:
+    url = os.environ.get(name)
+    if not url:
+        raise SettingsError(f"{name}: not set; `make demo PROFILE=production` brings the services and sets it")
+    return url
+
+
+def _stay(stack: Stack) -> None:
+    """Print where everything is, and wait for Ctrl-C."""
+    with stack.deps.database.begin() as tx:
+        _, key = api_keys.create(tx, "you", list(stack.plan.crms), actor="demo", reason="to try the API with")
+        open_links = links.some_active(tx, limit=3)
+    say = Console(soft_wrap=True).print
+    say(f"web, pages, API   {stack.base_url}")
+    say(f"your API key      {key}   (CRMs {', '.join(stack.plan.crms)})")
+    for link in open_links:
+        say(f"a link to pay     {stack.deps.tokens.url(link.id, link.generation, link.key_id)}")
+    say(f"provider          {stack.provider.base_url}   (simulated)")
+    for name, crm in stack.crms.items():
+        say(f"CRM               {crm.base_url}   (simulated, {name})")
+    settings = stack.plan.folder / "settings.json"
+    say(f"settings          {settings}   (PAYLINKS_CONFIG={settings} .venv/bin/paylinks invoice show INV-1001)")
+    say("Ctrl-C stops everything.")
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
 
 
 def read_cases(path: Path) -> list[Case]:

@@ -79,8 +79,10 @@ def demo(
     profile: Annotated[Profile, typer.Option(help="One process on SQLite, or one per queue on real servers.")] = (
         Profile.EMBEDDED
     ),
+    stay: Annotated[bool, typer.Option(help="Stay up afterwards and print the addresses.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The web's port; 0 takes a free one.")] = 0,
 ) -> None:
     """Run sample invoices through the pipeline, with faults, and end with a table."""
     from cli.demo import run_demo
 
-    raise typer.Exit(run_demo(profile=profile.value) or exits.OK)
+    raise typer.Exit(run_demo(profile=profile.value, stay=stay, port=port) or exits.OK)

@@ -67,9 +67,10 @@ def lock_named(tx: Tx, message: InvoiceCreated, *, account: str, version: int) -
             **_wanted(tx, message, account),
         )
         .on_conflict_do_nothing()
-    )
+        .returning(invoices.c.id)
+    ).first()
     named = select(invoices).where(*_named(invoices, message.crm, message.type, message.invoice_id))
-    return tx.execute(named.with_for_update()).one(), bool(made.rowcount)
+    return tx.execute(named.with_for_update()).one(), made is not None
 
 
 def _wanted(tx: Tx, message: InvoiceCreated, account: str) -> dict[str, Any]:

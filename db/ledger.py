@@ -38,8 +38,8 @@ def record(
             "attempt_id": attempt_id,
         }
         into = postgres_insert(transactions) if tx.is_postgres else sqlite_insert(transactions)
-        added = tx.execute(into.values(**values).on_conflict_do_nothing()).rowcount
-        made += added or _adopt(tx, values)
+        added = tx.execute(into.values(**values).on_conflict_do_nothing().returning(transactions.c.id)).first()
+        made += 1 if added is not None else _adopt(tx, values)
     return made
 
 

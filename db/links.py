@@ -75,6 +75,12 @@ def move_active(tx: Tx, invoice_id: str, to: LinkState) -> bool:
     return bool(tx.execute(moved.values(state=to.value, closed_at=db_now())).rowcount)
 
 
+def some_active(tx: Tx, *, limit: int) -> list[Row[Any]]:
+    """Return a few links that can still be paid, the newest first."""
+    found = select(links).where(links.c.state == LinkState.ACTIVE.value)
+    return list(tx.execute(found.order_by(links.c.id.desc()).limit(limit)).all())
+
+
 def note_sent(tx: Tx, link_id: str) -> None:
     """Note when the URL first left us; from then on the amount is out of our hands."""
     tx.execute(update(links).where(links.c.id == link_id, links.c.sent_at.is_(None)).values(sent_at=db_now()))

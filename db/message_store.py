@@ -142,8 +142,9 @@ def _insert_messages(tx: Tx, rows: Sequence[NewMessage]) -> set[str]:
             sqlite_insert(message_keys)
             .values(queue=row.queue, digest=row.digest, fingerprint=row.fingerprint, message_id=row.id)
             .on_conflict_do_nothing()
-        )
-        if keyed.rowcount:
+            .returning(message_keys.c.message_id)
+        ).first()
+        if keyed is not None:
             tx.execute(insert(messages).values(**_columns(row), available_at=db_after(row.delay_seconds)))
             inserted.add(row.id)
     return inserted

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Table, and_, select, tuple_
 
-from db.database import Database
+from db.database import Database, Trouble, trouble_of
 from db.promises import deeds, links, money, outside, standing, store
 from db.promises.base import Bounds, Check, Suspect, Unchecked, key_of_table
 from db.schema import invoices
@@ -18,6 +18,8 @@ from db.tx import Tx
 PORTION = 1000
 # More of one kind teach nothing; they are counted.
 SHOWN = 20
+# Each try waits up to the database's lock time-out.
+LOCK_TRIES = 4
 
 TITLES = {
     1: "Nothing accepted is lost",
@@ -138,14 +140,27 @@ class _Walk:
         return [(check, suspect) for (check, _), suspect in found.items()]
 
     def _look_again(self, check: Check, suspect: Suspect) -> None:
-        """Look under the invoice's lock, which everybody holds who changes what belongs to the invoice."""
+        """Look under the invoice's lock; somebody else may hold that for a while."""
+        report = self._reports[check.promise]
+        for _ in range(LOCK_TRIES):
+            try:
+                found = self._found_under_lock(check, suspect)
+            except Exception as error:
+                if trouble_of(error) is not Trouble.BUSY:
+                    raise
+            else:
+                for one in found:
+                    report.add(Breach(one.row, one.what))
+                return
+        report.leave_out(f"{suspect.row}: somebody held its invoice's lock all the time")
+
+    def _found_under_lock(self, check: Check, suspect: Suspect) -> list[Suspect]:
+        """Look while nobody else changes what belongs to the invoice: everybody who does holds its lock."""
         only = and_(*(column == value for column, value in zip(self._key, suspect.key, strict=True)))
         with self._database.begin() as tx:
             if suspect.invoice is not None:
                 tx.execute(select(invoices.c.id).where(invoices.c.id == suspect.invoice).with_for_update())
-            found = [one for one in check.find(tx, only, self._bounds) if isinstance(one, Suspect)]
-        for one in found:
-            self._reports[check.promise].add(Breach(one.row, one.what))
+            return [one for one in check.find(tx, only, self._bounds) if isinstance(one, Suspect)]
 
 
 def _between(key: tuple[Any, ...], after: tuple[Any, ...] | None, last: tuple[Any, ...]) -> ColumnElement[bool]:

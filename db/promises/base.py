@@ -9,6 +9,13 @@ from sqlalchemy import Column, ColumnElement, Table, exists, literal, null, sele
 from db.schema import messages
 from db.tx import Tx
 from db.types import db_after
+from rules.verdicts import Reason
+
+# While one of these is open, a person has the case and no message needs to follow.
+IN_A_PERSONS_HANDS = tuple(
+    reason.value
+    for reason in (Reason.OUTCOME_UNKNOWN, Reason.NO_EVIDENCE, Reason.HELD, Reason.DEAD_LETTER, Reason.PROVIDER_REFUSED)
+)
 
 
 @dataclass(frozen=True, slots=True)

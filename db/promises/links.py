@@ -4,18 +4,12 @@ from sqlalchemy import ColumnElement, and_, exists, literal, or_
 
 from contracts.messages import AttemptCheck, AttemptClose, CheckoutStart, LinkCreate, LinkExpire
 from contracts.statuses import OPEN_ATTEMPTS, InvoiceStatus, LinkState
-from db.promises.base import broken_where, is_live, older_than
+from db.promises.base import IN_A_PERSONS_HANDS, broken_where, is_live, older_than
 from db.schema import attempts, exceptions, invoice_versions, invoices, links
-from rules.verdicts import Reason
 
 _OPEN = tuple(sorted(state.value for state in OPEN_ATTEMPTS))
 _SETTLED = (InvoiceStatus.PAID.value, InvoiceStatus.REFUNDED.value)
 _ATTEMPT_WORK = (AttemptCheck.TYPE, AttemptClose.TYPE, CheckoutStart.TYPE, LinkCreate.TYPE)
-# While one of these is open, a person has the case and no message needs to follow.
-_IN_A_PERSONS_HANDS = tuple(
-    reason.value
-    for reason in (Reason.OUTCOME_UNKNOWN, Reason.NO_EVIDENCE, Reason.HELD, Reason.DEAD_LETTER, Reason.PROVIDER_REFUSED)
-)
 
 
 def _settled(invoice_id: ColumnElement[str]) -> ColumnElement[bool]:
@@ -164,7 +158,7 @@ FORGOTTEN = (
             ~exists(literal(1)).where(
                 exceptions.c.invoice_id == attempts.c.invoice_id,
                 exceptions.c.state == "open",
-                exceptions.c.reason.in_(_IN_A_PERSONS_HANDS),
+                exceptions.c.reason.in_(IN_A_PERSONS_HANDS),
             ),
         ),
         "is {0}: nobody will ask about it, and no person was told",

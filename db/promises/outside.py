@@ -5,7 +5,7 @@ from sqlalchemy import ColumnElement, and_, exists, literal, or_
 from contracts.catalog import Queue
 from contracts.messages import CrmCheck, CrmUpdate, ExceptionCleared, ExceptionRaised
 from contracts.statuses import AttemptState
-from db.promises.base import broken_where, is_live, older_than
+from db.promises.base import IN_A_PERSONS_HANDS, broken_where, is_live, older_than
 from db.schema import attempts, exceptions, intents, invoices, messages
 from rules.verdicts import Reason
 
@@ -17,8 +17,9 @@ _other_exception = exceptions.alias()
 
 
 def _has_open_exception(invoice_id: ColumnElement[str], *reasons: str) -> ColumnElement[bool]:
-    found = exists(literal(1)).where(exceptions.c.invoice_id == invoice_id, exceptions.c.state == "open")
-    return found.where(exceptions.c.reason.in_(reasons)) if reasons else found
+    return exists(literal(1)).where(
+        exceptions.c.invoice_id == invoice_id, exceptions.c.state == "open", exceptions.c.reason.in_(reasons)
+    )
 
 
 def _undecided_attempt() -> ColumnElement[bool]:
@@ -26,7 +27,7 @@ def _undecided_attempt() -> ColumnElement[bool]:
     return exists(literal(1)).where(
         attempts.c.reference == intents.c.reference,
         attempts.c.state.in_(_UNDECIDED),
-        ~_has_open_exception(attempts.c.invoice_id),
+        ~_has_open_exception(attempts.c.invoice_id, *IN_A_PERSONS_HANDS),
     )
 
 
