@@ -5,12 +5,18 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import chain
+from bench import chain, history, idle, lifecycle, memory
 from bench.machine import header, load
 from bench.report import Report
 from bench.room import open_room
 
-MEASURES = {"chain": chain.measure}
+MEASURES = {
+    "chain": chain.measure,
+    "lifecycle": lifecycle.measure,
+    "history": history.measure,
+    "idle": idle.measure,
+    "memory": memory.measure,
+}
 
 
 def main() -> int:

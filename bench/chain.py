@@ -98,16 +98,16 @@ def _effort_line(name: str, efforts: dict[str, tuple[float, ...]]) -> Line:
     return Line("  its processor time, all processes", TITLES[name][0], "ms/chain", efforts[name], ratio)
 
 
-def run_round(room: Room, launch: Launch, chains: int) -> Run:
+def run_round(room: Room, launch: Launch, chains: int, *, name: str = "r") -> Run:
     """Start a contestant's processes, warm them, and let them run through chains that all lie ready."""
     with hearing() as ends, launch(room, ends.path, THREADS) as team:
-        team.submit("warm", 0, WARM_CHAINS)
-        ends.wait("warm", WARM_CHAINS, seconds=WARM_SECONDS, check=team.company.check)
+        team.submit(f"{name}-warm", 0, WARM_CHAINS)
+        ends.wait(f"{name}-warm", WARM_CHAINS, seconds=WARM_SECONDS, check=team.company.check)
         with held_still(team.workers):
-            team.submit("run", 0, chains)
+            team.submit(name, 0, chains)
             effort = Effort(team.company, team.database)
             began = time.monotonic()
-        ended = ends.wait("run", chains, seconds=ROUND_SECONDS, check=team.company.check)
+        ended = ends.wait(name, chains, seconds=ROUND_SECONDS, check=team.company.check)
         used = effort.seconds()
         team.verify(WARM_CHAINS + chains)
     return Run(chains / (ended - began), used / chains * 1000)

@@ -9,7 +9,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 VARIABLE = "BENCH_ENDS"
@@ -24,24 +24,29 @@ class Ends:
         self._socket.bind(path)
         self._seen: set[str] = set()
 
-    def wait(self, round_name: str, count: int, *, seconds: float, check: object = None) -> float:
+    def wait(self, round_name: str, count: int, *, seconds: float, check: Callable[[], None] | None = None) -> float:
         """Wait until `count` different chains of a round have ended; return the time of the last one (monotonic)."""
         wanted = f"{round_name}/"
         deadline = time.monotonic() + seconds
-        self._socket.settimeout(0.5)
         self._seen = {name for name in self._seen if name.startswith(wanted)}
         while len(self._seen) < count:
-            try:
-                name = self._socket.recv(100).decode()
-            except TimeoutError:
-                if callable(check):
+            name = self.hear(0.5)
+            if name is None:
+                if check is not None:
                     check()
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"{len(self._seen)} of {count} chains ended within {seconds:g} s") from None
-                continue
-            if name.startswith(wanted):
+                    raise TimeoutError(f"{len(self._seen)} of {count} chains ended within {seconds:g} s")
+            elif name.startswith(wanted):
                 self._seen.add(name)
         return time.monotonic()
+
+    def hear(self, seconds: float) -> str | None:
+        """Return the next thing told, or None when nothing was told within the time."""
+        self._socket.settimeout(seconds)
+        try:
+            return self._socket.recv(400).decode()
+        except TimeoutError:
+            return None
 
     def close(self) -> None:
         """Stop hearing."""

@@ -3,13 +3,17 @@
 The bench's own contracts enter the catalog in this process alone, and take the place of the product's stages:
 
     dramatiq bench.paylinks_chain:set_up -Q <prefix>link-creation -p 1 -t 8
-    python -m bench.paylinks_chain relay
+    python -m bench.paylinks_chain relay | all
 """
 
 import os
 import signal
+import sys
 import threading
+import time
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import ClassVar
 
 import dramatiq
@@ -18,6 +22,7 @@ from bench import ends
 from contracts import catalog
 from contracts.base import Message, key_of
 from contracts.catalog import Queue
+from contracts.delivery import Delivery
 from db import invoices
 from runtime.build import build
 from runtime.deps import Deps
@@ -30,6 +35,9 @@ from workers.service import Service
 from workers.stage import DONE, Outcome, Schedule, stage
 
 CLAIM_SIZE = "BENCH_CLAIM_SIZE"
+# Tell when each stage begins and when each commit that asks for one has happened.
+TELLS_HOPS = "BENCH_TELLS_HOPS"
+THREADS_OF_ALL = 4
 
 
 class Step(Message):
@@ -74,45 +82,65 @@ _NEXT: dict[type[Message], type[Step]] = {One: Two, Two: Three, Three: Four}
 
 def register() -> None:
     """Put the four contracts into this process's catalog, and their stages in place of the product's."""
-    registry.STAGES = ()  # type: ignore[assignment] - none of the product's stages in this process
+    vars(registry)["STAGES"] = ()  # none of the product's stages in this process
     catalog.QUEUES.update(STEPS)
     catalog.TYPES.update({model.TYPE: model for model in STEPS})
-    for model in STEPS:
+    for model in (One, Two, Three, Four):
         stage(model, schedule=Schedule.growing(3, first=1, longest=1), time_limit=timedelta(seconds=1))(take_step)
 
 
 def take_step(message: Step, deps: Deps) -> Outcome:
     """Lock the invoice, change it, ask for the next step: the public way of every stage."""
+    began = time.monotonic()
     follower = _NEXT.get(type(message))
     with deps.concluding(message) as tx:
         invoices.lock(tx, message.invoice)
         invoices.raise_revision(tx, message.invoice)
         if follower is not None:
             tx.then(follower(invoice=message.invoice, chain=message.chain))
-    if follower is None:
+    if os.environ.get(TELLS_HOPS):
+        ends.tell(f"start {message.key()} {began}")
+    elif follower is None:
         ends.tell(message.chain)
     return DONE
 
 
 def set_up() -> None:
     """Build this process's service. Called by dramatiq in each worker process."""
+    dramatiq.set_broker(make_service().broker)
+
+
+def make_service() -> Service:
+    """Build a service with our four stages."""
     settings = load_settings()
     set_up_logs(settings.log_level)
     stages.MAX_CLAIM = int(os.environ.get(CLAIM_SIZE, stages.MAX_CLAIM))
     register()
-    dramatiq.set_broker(Service(build(settings)).broker)
-
-
-def run_relay() -> None:
-    """Run the relay until told to stop."""
-    settings = load_settings()
-    set_up_logs(settings.log_level)
     service = Service(build(settings))
-    service.publisher.start()
+    if os.environ.get(TELLS_HOPS):
+        service.deps.database.after_commit = partial(_tell_commit, service)
+    return service
+
+
+def _tell_commit(service: Service, due: Sequence[tuple[str, Delivery]]) -> None:
+    committed = time.monotonic()
+    service.publisher.publish(due)
+    for _, delivery in due:
+        ends.tell(f"commit {delivery.key} {committed}")
+
+
+def run(what: str) -> None:
+    """Run the relay, or everything in this one process, until told to stop."""
+    service = make_service()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    Relay(service.deps, service.publisher).run(stop)
+    relay = Relay(service.deps, service.publisher)
+    if what == "all":
+        service.start(THREADS_OF_ALL)
+    else:
+        service.publisher.start()
+    relay.run(stop)
 
 
 if __name__ == "__main__":
-    run_relay()
+    run(sys.argv[1])

@@ -1,6 +1,7 @@
 """The one table at the end, and the same as JSON."""
 
 import json
+import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -119,3 +120,10 @@ def short(value: float) -> str:
 def say(text: str) -> None:
     """Tell how far the measurement is."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that so many percent do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    rank = math.ceil(percent / 100 * len(ordered))
+    return ordered[max(rank, 1) - 1]

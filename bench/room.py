@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 
 import pika
 import psycopg
+import redis
 from cryptography.fernet import Fernet
 
 from contracts.catalog import Queue
-from db.schema import metadata
+from db.database import Database
+from db.migrate import upgrade
+from db.sealing import Sealer
 from runtime.build import build
 from runtime.deps import Deps
 from runtime.settings import load_settings
@@ -39,7 +42,7 @@ class Room:
 
     @contextlib.contextmanager
     def prefix(self, *names: str) -> Iterator[str]:
-        """A prefix for queues that nobody else has; ours and the named ones are deleted at the end."""
+        """A prefix that nobody else has; queues of ours and of these names, and keys, are deleted at the end."""
         prefix = f"{unique_prefix()}."
         try:
             yield prefix
@@ -87,7 +90,7 @@ def _setting(url: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def opened(environment: dict[str, str], *, make_tables: bool = False) -> Iterator[Deps]:
+def opened(environment: dict[str, str]) -> Iterator[Deps]:
     """Our own dependencies inside the benchmark's process, from the environment of a child."""
     names = {name.removeprefix("PAYLINKS_").lower(): value for name, value in environment.items()}
     wanted = {name: names[name] for name in ("database_url", "broker_url", "queue_prefix") if name in names}
@@ -96,11 +99,18 @@ def opened(environment: dict[str, str], *, make_tables: bool = False) -> Iterato
     )
     deps = build(settings)
     try:
-        if make_tables:
-            metadata.create_all(deps.database.engine)
         yield deps
     finally:
         deps.database.dispose()
+
+
+def migrate(room: Room, url: str) -> None:
+    """Bring a database to our schema, the way an installation does."""
+    database = Database(url, Sealer([room.data_key]))
+    try:
+        upgrade(database)
+    finally:
+        database.dispose()
 
 
 def delete_queues(amqp_url: str, names: list[str]) -> None:
@@ -110,3 +120,11 @@ def delete_queues(amqp_url: str, names: list[str]) -> None:
         channel = connection.channel()
         for name in names:
             channel.queue_delete(name)
+
+
+def delete_keys(redis_url: str, prefix: str) -> None:
+    """Delete the keys that begin so."""
+    client = redis.Redis.from_url(redis_url)
+    with contextlib.closing(client):
+        for key in client.scan_iter(match=f"{prefix}*", count=1000):
+            client.delete(key)

@@ -7,19 +7,22 @@ import contextlib
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
+from sqlalchemy import insert
 
 from bench import ends, paylinks_chain
 from bench.peers_environment import peers_python
 from bench.processes import ROOT, Child, Company
-from bench.room import PYTHON, Room, opened, plain_environment
-from contracts.catalog import QUEUES
+from bench.room import PYTHON, Room, migrate, opened, plain_environment
+from contracts import catalog
+from db import schema
 from db.tx import Cause
 from runtime.deps import Deps
 from tests.services.postgres import conninfo
 
+OURS = "bench.paylinks_chain"
 STEPS = ("one", "two", "three", "four")
 PER_TRANSACTION = 200
 SUBMIT_SECONDS = 120
@@ -42,68 +45,88 @@ class TeamError(Exception):
 
 @contextlib.contextmanager
 def paylinks(
-    room: Room, ends_path: str, threads: int, *, claim_size: int | None = None, invoices: int
+    room: Room,
+    ends_path: str,
+    threads: int,
+    *,
+    invoices: int,
+    claim_size: int | None = None,
+    database_url: str | None = None,
+    broker_url: str | None = None,
+    tells_hops: bool = False,
 ) -> Iterator[Team]:
-    """Paylinks on PostgreSQL and RabbitMQ, with a relay."""
-    with room.database() as url, room.prefix() as prefix, Company() as company:
-        environment = room.environment(database_url=url, broker_url=room.services.amqp_url, queue_prefix=prefix)
-        environment[ends.VARIABLE] = ends_path
+    """Paylinks with one process per queue and a relay; on a database of its own unless one is given."""
+    with contextlib.ExitStack() as stack:
+        url = database_url or stack.enter_context(prepared_database(room, invoices))
+        prefix = stack.enter_context(room.prefix())
+        company = stack.enter_context(Company())
+        environment = room.environment(
+            database_url=url, broker_url=broker_url or room.services.amqp_url, queue_prefix=prefix
+        )
+        environment |= {ends.VARIABLE: ends_path, paylinks_chain.TELLS_HOPS: "1" if tells_hops else ""}
         if claim_size is not None:
             environment[paylinks_chain.CLAIM_SIZE] = str(claim_size)
-        with opened(environment, make_tables=True) as deps:
-            make_invoices(url, invoices)
-            workers = [
-                company.start(
-                    f"paylinks-{queue}", _dramatiq("bench.paylinks_chain:set_up", prefix + queue, threads), environment
-                )
-                for queue in paylinks_chain.STEPS.values()
-            ]
-            company.start("paylinks-relay", [PYTHON, "-m", "bench.paylinks_chain"], environment)
-            yield Team(
-                company,
-                workers,
-                lambda *span: _submit(deps, *span),
-                lambda chains: _verify_ours(url, chains),
-                _name(url),
-            )
-
-
-def make_invoices(url: str, count: int) -> None:
-    """Make the rows that the chains lock and change."""
-    with psycopg.connect(conninfo(url)) as connection:
-        connection.execute(
-            """
-            INSERT INTO invoices (id, crm, payable_type, external_id, version, kind, amount_minor, currency, purpose,
-                                  locale, account, status, request_id)
-            SELECT 'bench-' || n, 'bench', 'invoice', n::text, 1, 'invoice', 1500000, 'AMD', 'Contract 17', 'en',
-                   'none', 'pending', 'bench'
-            FROM generate_series(0, %s) n
-            """,
-            (count,),
+        deps = stack.enter_context(opened(environment))
+        before = _ended(url)
+        workers = [
+            company.start(f"paylinks-{queue}", _dramatiq(f"{OURS}:set_up", prefix + queue, threads), environment)
+            for queue in paylinks_chain.STEPS.values()
+        ]
+        company.start("paylinks-relay", [PYTHON, "-m", OURS, "relay"], environment)
+        yield Team(
+            company,
+            workers,
+            lambda *span: submit_ours(deps, *span),
+            lambda chains: _verify_ours(url, before, chains),
+            _name(url),
         )
-        connection.execute("ANALYZE invoices")
 
 
-def _submit(deps: Deps, round_name: str, first: int, last: int) -> None:
-    QUEUES.update(paylinks_chain.STEPS)
+@contextlib.contextmanager
+def prepared_database(room: Room, invoices: int) -> Iterator[str]:
+    """A migrated database with invoices for the chains."""
+    with room.database() as url:
+        migrate(room, url)
+        with opened(room.environment(database_url=url)) as deps:
+            make_invoices(deps, invoices)
+        yield url
+
+
+def make_invoices(deps: Deps, count: int) -> None:
+    """Make the rows that the chains lock and change."""
+    same = {"crm": "bench", "payable_type": "invoice", "version": 1, "kind": "invoice", "amount_minor": 1_500_000}
+    same |= {"currency": "AMD", "purpose": "Contract 17", "locale": "en", "account": "none", "status": "pending"}
+    rows = [{**same, "id": f"bench-{n}", "external_id": str(n), "request_id": "bench"} for n in range(count)]
+    with deps.database.begin() as tx:
+        tx.execute(insert(schema.invoices), rows)
+
+
+def submit_ours(deps: Deps, round_name: str, first: int, last: int) -> None:
+    """Write the first message of each chain, many in a transaction, as intake does."""
+    catalog.QUEUES.update(paylinks_chain.STEPS)
     for start in range(first, last, PER_TRANSACTION):
         with deps.database.begin(Cause.new()) as tx:
             for number in range(start, min(start + PER_TRANSACTION, last)):
                 tx.then(paylinks_chain.One(invoice=f"bench-{number}", chain=f"{round_name}/{number}"))
 
 
-def _verify_ours(url: str, chains: int) -> None:
-    row = _one_row(
+def _ended(url: str) -> tuple[int, ...]:
+    return _one_row(
         url,
         """
-        SELECT (SELECT count(*) FROM message_history WHERE type LIKE 'bench.%%' AND outcome = 'done'),
+        SELECT (SELECT count(*) FROM message_history WHERE type LIKE 'bench.%' AND outcome = 'done'),
                (SELECT count(*) FROM message_attempts a JOIN message_history h ON h.id = a.message_id
-                WHERE h.type LIKE 'bench.%%' AND a.outcome = 'done'),
-               (SELECT sum(revision) FROM invoices), (SELECT count(*) FROM messages)
+                WHERE h.type LIKE 'bench.%' AND a.outcome = 'done'),
+               (SELECT sum(revision)::bigint FROM invoices),
+               (SELECT count(*) FROM messages)
         """,
     )
-    if tuple(row) != (4 * chains, 4 * chains, 4 * chains, 0):
-        raise TeamError(f"paylinks: {chains} chains gave history, attempts, changes, left over: {row}")
+
+
+def _verify_ours(url: str, before: tuple[int, ...], chains: int) -> None:
+    gained = tuple(now - then for now, then in zip(_ended(url), before, strict=True))
+    if gained != (4 * chains, 4 * chains, 4 * chains, 0):
+        raise TeamError(f"paylinks: {chains} chains gave history, attempts, changes, left over: {gained}")
 
 
 @contextlib.contextmanager
@@ -218,7 +241,7 @@ def _submitter(python: str, module: str, environment: dict[str, str]) -> Callabl
     return submit
 
 
-def _verifier(name: str, url: str, statement: str, per_chain: int) -> Callable[[int], None]:
+def _verifier(name: str, url: str, statement: LiteralString, per_chain: int) -> Callable[[int], None]:
     def verify(chains: int) -> None:
         (done,) = _one_row(url, statement)
         # The last step tells of its end before its own row is finished: up to one per thread may still be on the way.
@@ -232,8 +255,8 @@ def _name(url: str) -> str:
     return url.rpartition("/")[2]
 
 
-def _one_row(url: str, statement: str) -> tuple[Any, ...]:
+def _one_row(url: str, statement: LiteralString) -> tuple[Any, ...]:
     with psycopg.connect(conninfo(url)) as connection:
-        row = connection.execute(statement, ()).fetchone()
+        row = connection.execute(statement).fetchone()
     assert row is not None
     return row
