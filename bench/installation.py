@@ -14,11 +14,11 @@ from urllib.parse import urlencode, urlsplit
 
 from sqlalchemy import Row, select
 
-from bench.room import Room
+from bench.room import Room, crm_of
 from cli.stack import Plan, Stack
 from db.schema import attempts, invoices, links
 
-CRM = "bench-crm"
+EMBEDDED_CRM = "bench-crm"
 ACCOUNT = "main"
 THREADS = 8  # the default of `paylinks worker`
 LOOK_SECONDS = 0.02
@@ -41,7 +41,7 @@ def production(room: Room, *, provider_latency_ms: int = 0) -> Iterator[Stack]:
                 queue_prefix=prefix,
                 threads=THREADS,
                 families={ACCOUNT: ("idempotent", "at_pay", "AMD")},
-                crms=(CRM,),
+                crms=(crm_of(prefix),),
                 provider_arguments=("--latency-ms", str(provider_latency_ms)),
             )
         ) as stack:
@@ -53,7 +53,7 @@ def embedded() -> Iterator[Stack]:
     """Everything of ours in one process, on SQLite."""
     with _folder() as folder:
         families = {ACCOUNT: ("idempotent", "at_pay", "AMD")}
-        with Stack(Plan(folder=folder, threads=THREADS, families=families, crms=(CRM,))) as stack:
+        with Stack(Plan(folder=folder, threads=THREADS, families=families, crms=(EMBEDDED_CRM,))) as stack:
             yield stack
 
 
@@ -95,6 +95,7 @@ class Customers:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
+        (self.crm,) = stack.plan.crms
         self._number = 0
         self._changed = threading.Condition()
         self._seen: dict[str, Row[tuple[object, ...]]] = {}
@@ -118,7 +119,7 @@ class Customers:
         with self._changed:
             self._waiting.add(name)
         published = time.monotonic()
-        self._stack.crms[CRM].control.create([_invoice(name)])
+        self._stack.crms[self.crm].control.create([_invoice(self.crm, name)])
         row = self._until(name, lambda row: row.crm_revision >= 1 and row.link_id is not None)
         link_seen = time.monotonic()
         url = self._stack.deps.tokens.url(row.link_id, row.generation, row.key_id)
@@ -167,15 +168,15 @@ class Customers:
                 links.c.key_id,
             )
             .outerjoin(links, links.c.invoice_id == invoices.c.id)
-            .where(invoices.c.crm == CRM, invoices.c.payable_type == "invoice", invoices.c.external_id.in_(names))
+            .where(invoices.c.crm == self.crm, invoices.c.payable_type == "invoice", invoices.c.external_id.in_(names))
         )
         with self._stack.deps.database.read() as tx:
             return {row.external_id: row for row in tx.execute(found)}
 
 
-def _invoice(name: str) -> dict[str, object]:
+def _invoice(crm: str, name: str) -> dict[str, object]:
     return {
-        "crm": CRM,
+        "crm": crm,
         "invoice_id": name,
         "version": 1,
         "deal_id": f"D-{name}",

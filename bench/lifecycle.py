@@ -6,7 +6,7 @@ take no time of their own: each presses Pay as soon as his link is in the CRM.
 
 from collections.abc import Sequence
 
-from bench.installation import CRM, Customers, Life, production
+from bench.installation import Customers, Life, production
 from bench.report import Line, percentile, say
 from bench.room import Room
 from cli.stack import Stack
@@ -27,7 +27,7 @@ def measure(room: Room, *, quick: bool) -> list[Line]:
             customers.live(WARM, at_once=FEW)
             busy = customers.live(many, at_once=MANY)
             quiet = customers.live(few, at_once=FEW)
-            _verify(stack, WARM + many + few)
+            _verify(stack, customers.crm, WARM + many + few)
         lines += _lines(latency, busy, quiet)
     return lines
 
@@ -57,9 +57,9 @@ def _settlings(lives: Sequence[Life]) -> list[float]:
     return [life.settling_ms for life in lives]
 
 
-def _verify(stack: Stack, count: int) -> None:
+def _verify(stack: Stack, crm: str, count: int) -> None:
     """Ask the CRM itself: every invoice is there and paid."""
-    records = stack.crms[CRM].control.records()
+    records = stack.crms[crm].control.records()
     paid = [record for record in records if record["payment"] and record["payment"]["status"] == "paid"]
     if not len(records) == len(paid) == count:
         raise RuntimeError(f"the CRM holds {len(records)} invoices, {len(paid)} of them paid, not {count}")

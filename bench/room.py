@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pika
@@ -24,6 +24,7 @@ from tests.services import PrivatePostgres, Services, ensure, fresh_database, un
 from tests.services.postgres import conninfo
 
 PYTHON = sys.executable
+EXCHANGES = ("intake", "events")
 
 
 @dataclass
@@ -47,9 +48,7 @@ class Room:
         try:
             yield prefix
         finally:
-            delete_queues(
-                self.services.amqp_url, [prefix + name for name in (*(queue.value for queue in Queue), *names)]
-            )
+            clear_broker(self.services.amqp_url, prefix, (*(queue.value for queue in Queue), *names))
 
     def environment(self, **settings: object) -> dict[str, str]:
         """The environment of one of our processes: nothing of ours but these settings."""
@@ -113,13 +112,21 @@ def migrate(room: Room, url: str) -> None:
         database.dispose()
 
 
-def delete_queues(amqp_url: str, names: list[str]) -> None:
-    """Delete queues; those that do not exist are no error."""
+def clear_broker(amqp_url: str, prefix: str, queues: Sequence[str]) -> None:
+    """Delete the queues and exchanges of a prefix; those that do not exist are no error."""
     connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
     with contextlib.closing(connection):
         channel = connection.channel()
-        for name in names:
+        for name in (*(prefix + queue for queue in queues), f"sandbox-crm.{crm_of(prefix)}.accepted"):
             channel.queue_delete(name)
+        # Celery makes an exchange for each of its queues.
+        for name in (*EXCHANGES, *queues):
+            channel.exchange_delete(prefix + name)
+
+
+def crm_of(prefix: str) -> str:
+    """Name a sandbox CRM whose queues nobody else has."""
+    return prefix.rstrip(".")
 
 
 def delete_keys(redis_url: str, prefix: str) -> None:

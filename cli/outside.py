@@ -76,27 +76,33 @@ class Order:
 def compare(deps: Deps, reports: dict[int, Report], books: Books) -> None:
     """Compare with every configured provider account and CRM; what does not answer is named, never passed over."""
     for name, provider in deps.providers.items():
-        _compare_provider(deps, reports, _ledger_of(provider, books, name), name)
+        _ProviderComparison(deps, reports, _ledger_of(provider, books, name), name).run()
     for name, crm in deps.crms.items():
-        _compare_records(deps, reports, crm, name)
-        _compare_tasks(deps, reports, crm, name)
+        _CrmComparison(deps, reports, crm, name).run()
         if name in books.crms:
             _count_at_crm(deps, reports, books.crms[name], name)
 
 
-def _asked(report: Report, whom: str, ask: Callable[[], T]) -> T | None:
-    """Ask, a few times; what gives no answer was not checked."""
-    for again in range(TRIES):
-        try:
-            return ask()
-        except Refused as error:
-            report.leave_out(f"{whom}: {error.detail}")
-            return None
-        except GatewayError as error:
-            if again + 1 == TRIES:
-                report.leave_out(f"{whom}: {error.detail}")
-            time.sleep(PAUSE_SECONDS)
-    return None
+class _Party:
+    """Somebody outside who is asked; who gives no answer several times over is not asked again."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._is_gone = False
+
+    def asked(self, report: Report, ask: Callable[[], T]) -> T | None:
+        """Ask; None: no answer, and the report says that this was not checked."""
+        for _ in range(0 if self._is_gone else TRIES):
+            try:
+                return ask()
+            except Refused as error:
+                report.leave_out(f"{self.name}: {error.detail}")
+                return None
+            except GatewayError:
+                time.sleep(PAUSE_SECONDS)
+        self._is_gone = True
+        report.leave_out(f"{self.name} gives no answer")
+        return None
 
 
 # --- providers ------------------------------------------------------------------------------------------------------
@@ -154,21 +160,95 @@ def _sandbox_order(told: dict[str, Any]) -> Order:
     return Order(told["reference"], told["id"], told["status"], money)
 
 
-def _compare_provider(deps: Deps, reports: dict[int, Report], ledger: _Ledger, name: str) -> None:
-    whom = f"provider {name}"
-    if not ledger.can_be_asked:
-        for number in (3, 5, 9):
-            reports[number].leave_out(f"{whom}: it answers no questions")
-        return
-    with deps.database.read() as tx:
-        first = ours.first_attempt_at(tx, name)
-    if first is None:
-        return
-    _one_order_per_reference(reports[3], ledger.every(), name)
-    for since, until in _windows(first - WINDOW, datetime.now(UTC) + WINDOW):
-        _compare_window(deps, reports, ledger, name, since, until)
-    for row in ours.orders(deps.database, name):
-        _compare_order(deps, reports, ledger, row, whom)
+class _ProviderComparison:
+    """One account's books beside ours."""
+
+    def __init__(self, deps: Deps, reports: dict[int, Report], ledger: _Ledger, name: str) -> None:
+        self._deps = deps
+        self._reports = reports
+        self._ledger = ledger
+        self._name = name
+        self._party = _Party(f"provider {name}")
+
+    def run(self) -> None:
+        """Compare orders and money."""
+        if not self._ledger.can_be_asked:
+            for number in (3, 5, 9):
+                self._reports[number].leave_out(f"{self._party.name}: it answers no questions")
+            return
+        with self._deps.database.read() as tx:
+            first = ours.first_attempt_at(tx, self._name)
+        if first is None:
+            return
+        self._one_order_per_reference(self._ledger.every())
+        for since, until in _windows(first - WINDOW, datetime.now(UTC) + WINDOW):
+            self._compare_money(since, until)
+        for row in ours.orders(self._deps.database, self._name):
+            self._compare_order(row)
+
+    def _compare_money(self, since: datetime, until: datetime) -> None:
+        # Ours first: what they book between the two looks is not in ours yet, and is looked at again.
+        with self._deps.database.read() as tx:
+            booked = ours.money(tx, self._name, since, until)
+        report = self._reports[5]
+        listed = self._party.asked(report, lambda: self._ledger.with_money(since, until))
+        if listed is None:
+            return
+        counted = f"paid orders at {self._name}"
+        report.counts[counted] = report.counts.get(counted, 0) + len(listed)
+        self._one_order_per_reference(listed)
+        theirs = {one.name: (one, order) for order in listed for one in order.money if since <= one.at < until}
+        self._ours_are_theirs(booked, {moved: one for moved, (one, _) in theirs.items()})
+        for moved, (one, order) in theirs.items():
+            if moved not in booked and not self._arrives(one, order.reference):
+                what = f"{one.kind} {one.id} of {one.amount_minor} {one.currency} (minor units) is not in our books"
+                report.add(Breach(f"{self._party.name}: reference {order.reference}", what))
+
+    def _one_order_per_reference(self, orders: list[Order]) -> None:
+        report = self._reports[3]
+        for reference, count in Counter(order.reference for order in orders).items():
+            breach = Breach(f"{self._party.name}: reference {reference}", f"{count} orders were made under it")
+            if count > 1 and breach not in report.breaches:
+                report.add(breach)
+
+    def _ours_are_theirs(
+        self, booked: Mapping[tuple[str, str], ours.Booked], theirs: Mapping[tuple[str, str], Moved]
+    ) -> None:
+        for moved, entry in booked.items():
+            found = theirs.get(moved)
+            if found is None or (found.amount_minor, found.currency) != (entry.amount_minor, entry.currency):
+                sums = f"{found.amount_minor} {found.currency}" if found else "nothing"
+                what = f"says {moved[0]} {entry.amount_minor} {entry.currency} (minor units); {self._party.name} says {sums}"
+                self._reports[5].add(Breach(f"transactions {entry.id}", what))
+
+    def _arrives(self, moved: Moved, reference: str) -> bool:
+        """Tell whether a message is on its way to book the money, or it was booked meanwhile."""
+        if self._is_being_asked(reference):
+            return True
+        with self._deps.database.read() as tx:
+            return moved.name in ours.money(tx, self._name, moved.at, moved.at + timedelta(microseconds=1))
+
+    def _is_being_asked(self, reference: str) -> bool:
+        with self._deps.database.read() as tx:
+            return ours.is_being_asked(tx, self._name, reference)
+
+    def _compare_order(self, attempt: Record) -> None:
+        """Look for an order that we do not know of, and for one that can be paid although its invoice is settled."""
+        is_unknown = attempt.provider_order_id is None and attempt.state != AttemptState.RESERVED
+        is_left_open = attempt.invoice_status in _SETTLED and attempt.state != AttemptState.PAID
+        if not (is_unknown or is_left_open):
+            return
+        report = self._reports[3 if is_unknown else 9]
+        find = partial(self._ledger.find, attempt.reference, attempt.provider_order_id)
+        order = self._party.asked(report, lambda: (find(),))
+        if order is None or order[0] is None or order[0].state not in _ALIVE:
+            return
+        # Money of an order that we know is compared as money.
+        is_compared = not is_unknown and order[0].state == OrderState.PAID
+        if not is_compared and not self._is_being_asked(attempt.reference):
+            why = "and we do not know it" if is_unknown else "although its invoice is settled"
+            what = f"its order {order[0].id} is {order[0].state} at {self._party.name}, {why}"
+            report.add(Breach(f"attempts {attempt.id}", what))
 
 
 def _windows(since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime]]:
@@ -178,97 +258,60 @@ def _windows(since: datetime, until: datetime) -> Iterator[tuple[datetime, datet
         since += WINDOW
 
 
-def _compare_window(
-    deps: Deps, reports: dict[int, Report], ledger: _Ledger, name: str, since: datetime, until: datetime
-) -> None:
-    # Ours first: what they book between the two looks is not in ours yet, and is looked at again.
-    with deps.database.read() as tx:
-        booked = ours.money(tx, name, since, until)
-    listed = _asked(reports[5], f"provider {name}", lambda: ledger.with_money(since, until))
-    if listed is None:
-        return
-    counts = reports[5].counts
-    counts[f"paid orders at {name}"] = counts.get(f"paid orders at {name}", 0) + len(listed)
-    _one_order_per_reference(reports[3], listed, name)
-    theirs = {one.name: (one, order.reference) for order in listed for one in order.money if since <= one.at < until}
-    _ours_are_theirs(reports[5], booked, {moved: one for moved, (one, _) in theirs.items()}, name)
-    for moved, (one, reference) in theirs.items():
-        if moved not in booked and not _arrives(deps, name, one, reference):
-            what = f"{one.kind} {one.id} of {one.amount_minor} {one.currency} (minor units) is not in our books"
-            reports[5].add(Breach(f"provider {name}: reference {reference}", what))
-
-
-def _one_order_per_reference(report: Report, orders: list[Order], name: str) -> None:
-    for reference, count in Counter(order.reference for order in orders).items():
-        breach = Breach(f"provider {name}: reference {reference}", f"{count} orders were made under it")
-        if count > 1 and breach not in report.breaches:
-            report.add(breach)
-
-
-def _ours_are_theirs(
-    report: Report, booked: Mapping[tuple[str, str], ours.Booked], theirs: Mapping[tuple[str, str], Moved], name: str
-) -> None:
-    for moved, entry in booked.items():
-        found = theirs.get(moved)
-        if found is None or (found.amount_minor, found.currency) != (entry.amount_minor, entry.currency):
-            sums = f"{found.amount_minor} {found.currency}" if found else "nothing"
-            what = f"says {moved[0]} {entry.amount_minor} {entry.currency} (minor units); provider {name} says {sums}"
-            report.add(Breach(f"transactions {entry.id}", what))
-
-
-def _arrives(deps: Deps, account: str, moved: Moved, reference: str) -> bool:
-    """Tell whether a message is on its way to book the money, or it was booked meanwhile."""
-    with deps.database.read() as tx:
-        if ours.is_being_asked(tx, account, reference):
-            return True
-    with deps.database.read() as tx:
-        return moved.name in ours.money(tx, account, moved.at, moved.at + timedelta(microseconds=1))
-
-
-def _compare_order(deps: Deps, reports: dict[int, Report], ledger: _Ledger, attempt: Record, whom: str) -> None:
-    """Look for an order that we do not know of, and for one that can be paid although its invoice is settled."""
-    is_unknown = attempt.provider_order_id is None and attempt.state != AttemptState.RESERVED
-    is_left_open = attempt.invoice_status in _SETTLED and attempt.state != AttemptState.PAID
-    if not (is_unknown or is_left_open):
-        return
-    report = reports[3 if is_unknown else 9]
-    order = _asked(report, whom, lambda: ledger.find(attempt.reference, attempt.provider_order_id))
-    if order is None or order.state not in _ALIVE or (not is_unknown and order.state == OrderState.PAID):
-        return
-    with deps.database.read() as tx:
-        if not ours.is_being_asked(tx, attempt.account, attempt.reference):
-            why = "and we do not know it" if is_unknown else "although its invoice is settled"
-            report.add(Breach(f"attempts {attempt.id}", f"its order {order.id} is {order.state} at {whom}, {why}"))
-
-
 # --- CRMs -----------------------------------------------------------------------------------------------------------
 
 
-def _compare_records(deps: Deps, reports: dict[int, Report], crm: Crm, name: str) -> None:
-    report, compared = reports[7], 0
-    for invoice in ours.records(deps.database, name):
-        if invoice.crm_revision:
-            compared += 1
-            _compare_record(deps, report, crm, invoice)
-    report.counts[f"records at {name}"] = compared
+class _CrmComparison:
+    """One CRM's records and tasks beside ours."""
 
+    def __init__(self, deps: Deps, reports: dict[int, Report], crm: Crm, name: str) -> None:
+        self._deps = deps
+        self._reports = reports
+        self._crm = crm
+        self._name = name
+        self._party = _Party(f"CRM {name}")
 
-def _compare_record(deps: Deps, report: Report, crm: Crm, invoice: Record) -> None:
-    """Read one record; work that goes on meanwhile, or a message that will write it, is no breach."""
-    for again in range(TRIES):
-        with deps.database.read() as tx:
-            now = invoices.get(tx, invoice.id)
-            is_coming = ours.is_being_written(tx, invoice.id)
-        if is_coming or now.crm_revision != now.revision:
+    def run(self) -> None:
+        """Compare every record that we wrote, and every task."""
+        written = 0
+        for invoice in ours.records(self._deps.database, self._name):
+            if invoice.crm_revision:
+                written += 1
+                self._compare_record(invoice)
+        self._reports[7].counts[f"records at {self._name}"] = written
+        asked = 0
+        for exception in ours.tasks(self._deps.database, self._name):
+            asked += 1
+            self._compare_task(exception)
+        self._reports[3].counts[f"tasks at {self._name}"] = asked
+
+    def _compare_record(self, invoice: Record) -> None:
+        """Read one record; work that goes on meanwhile, or a message that will write it, is no breach."""
+        for again in range(TRIES):
+            with self._deps.database.read() as tx:
+                now = invoices.get(tx, invoice.id)
+                is_coming = ours.is_being_written(tx, invoice.id)
+            if is_coming or now.crm_revision != now.revision:
+                return
+            said = self._party.asked(self._reports[7], partial(_read, self._crm, payable_of(now)))
+            if said is None or said == _wanted(now):
+                return
+            if again + 1 == TRIES:
+                different = ", ".join(sorted(name for name in said if said[name] != _wanted(now)[name]))
+                what = f"{self._party.name} has another {different} in {now.external_id}"
+                self._reports[7].add(Breach(f"invoices {now.id}", what))
+            time.sleep(0.1)
+
+    def _compare_task(self, exception: Record) -> None:
+        # "No such task" is another thing than no answer: hence the tuple.
+        found = self._party.asked(self._reports[3], lambda: (self._crm.find_task(exception.id),))
+        if found is None or found[0] == exception.task_id:
             return
-        whom = f"CRM {now.crm}"
-        said = _asked(report, whom, partial(_read, crm, payable_of(now)))
-        if said is None or said == _wanted(now):
-            return
-        if again + 1 == TRIES:
-            different = ", ".join(sorted(name for name in said if said[name] != _wanted(now)[name]))
-            report.add(Breach(f"invoices {now.id}", f"{whom} has another {different} in {now.external_id}"))
-        time.sleep(0.1)
+        with self._deps.database.read() as tx:
+            is_coming = ours.is_being_made(tx, exception)
+        if not is_coming:
+            what = f"its task is {exception.task_id or 'none'}, and {self._party.name} has {found[0] or 'none'}"
+            self._reports[3].add(Breach(f"exceptions {exception.id}", what))
 
 
 def _read(crm: Crm, payable: Payable) -> dict[str, Any]:
@@ -279,25 +322,6 @@ def _read(crm: Crm, payable: Payable) -> dict[str, Any]:
 
 def _wanted(invoice: Record) -> dict[str, Any]:
     return result_of(invoice).model_dump(include=set(_COMPARED))
-
-
-def _compare_tasks(deps: Deps, reports: dict[int, Report], crm: Crm, name: str) -> None:
-    report, asked = reports[3], 0
-    for exception in ours.tasks(deps.database, name):
-        asked += 1
-        found = _asked(report, f"CRM {name}", partial(_task_at, crm, exception.id))
-        if found is None or found[0] == exception.task_id:
-            continue
-        with deps.database.read() as tx:
-            if not ours.is_being_made(tx, exception):
-                what = f"its task is {exception.task_id or 'none'}, and CRM {name} has {found[0] or 'none'}"
-                report.add(Breach(f"exceptions {exception.id}", what))
-    report.counts[f"tasks asked at {name}"] = asked
-
-
-def _task_at(crm: Crm, key: str) -> tuple[str | None]:
-    """Put the answer into a tuple: "no such task" is another thing than no answer."""
-    return (crm.find_task(key),)
 
 
 def _count_at_crm(deps: Deps, reports: dict[int, Report], control: CrmControl, name: str) -> None:

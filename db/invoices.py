@@ -21,7 +21,6 @@ from db.schema import invoice_versions, invoices, tombstones
 from db.tx import Tx
 from db.types import db_after, db_now
 
-
 _LOCK = Hot(select(invoices).where(invoices.c.id == bindparam("invoice_id")).with_for_update())
 
 

@@ -43,6 +43,7 @@ class Incoming:
 
     body: bytes
     channel: Channel
+    body_bytes: int | None = None  # how long it came, where the door kept only the beginning of an endless one
     routing_key: str | None = None  # AMQP only
     sender: str | None = None  # the AMQP user id, checked by the broker, or the API key's id
     crms: frozenset[str] = frozenset()  # HTTP only: the CRMs that the API key may speak for

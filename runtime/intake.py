@@ -113,7 +113,7 @@ def _taken(reading: Reading, result: AddResult) -> Taken:
         return Taken("accepted", request_id, reading.message, result.message_id)
     if isinstance(result, Duplicate):
         return Taken("duplicate", request_id, reading.message, result.message_id, result.first_state)
-    problem = _reused_name(reading) if _has_no_version(reading.message) else _reused_version()
+    problem = _reused_name(reading) if _has_no_version(reading.message) else _reused_version(reading)
     return Taken("conflict", request_id, reading.message, result.message_id, problems=(problem,))
 
 
@@ -126,13 +126,18 @@ def _has_no_version(message: Message | None) -> bool:
     return isinstance(message, InvoiceCreated) and message.version is None
 
 
-def _reused_version() -> Problem:
-    return Problem("data.version", "came before with other content; compare, and send a higher version")
+def _reused_version(reading: Reading) -> Problem:
+    field = "data.version" if _is_event(reading) else "version"
+    return Problem(field, "came before with other content; compare, and send a higher version")
 
 
 def _reused_name(reading: Reading) -> Problem:
-    field = "Idempotency-Key" if reading.origin.event_id is None else "id"
+    field = "id" if _is_event(reading) else "Idempotency-Key"
     return Problem(field, "named another content of this invoice before; name each event by an id of its own")
+
+
+def _is_event(reading: Reading) -> bool:
+    return reading.origin.event_id is not None
 
 
 def _tell_of_conflicts(tx: Tx, added: Sequence[tuple[Reading, Message, AddResult]]) -> None:
@@ -172,7 +177,7 @@ def _wants_review(taken: Taken) -> bool:
 
 def _refusal(reading: Reading, problems: tuple[Problem, ...]) -> Refusal:
     incoming, origin = reading.incoming, reading.origin
-    size = len(incoming.body)
+    size = incoming.body_bytes or len(incoming.body)
     if size > MAX_BODY_BYTES:
         problems = (*problems, Problem("body", f"only its first {MAX_BODY_BYTES} of {size} bytes were kept"))
     return Refusal(

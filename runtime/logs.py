@@ -24,3 +24,5 @@ def set_up(level: str = "INFO", *, pretty: bool = False) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    # pika tells one lost connection in seven lines and three tracebacks; whoever uses it tells it in one.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)

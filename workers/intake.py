@@ -20,6 +20,7 @@ import pika
 import structlog
 from pika.exceptions import AMQPError
 
+from contracts.envelope import MAX_BODY_BYTES
 from db import rejections
 from db.database import trouble_of
 from runtime import points
@@ -177,7 +178,9 @@ def _in_background(function: Callable[[], _T]) -> "Future[_T]":
 def _incoming(method: Any, properties: Any, body: bytes) -> Incoming:
     headers = properties.headers or {}
     return Incoming(
-        body=body,
+        # One byte over the limit is as wrong as ten megabytes, and two hundred of these fit into memory.
+        body=body[: MAX_BODY_BYTES + 1],
+        body_bytes=len(body),
         channel="amqp",
         routing_key=_text(method.routing_key) or "",
         sender=_text(properties.user_id),
