@@ -138,7 +138,9 @@ views = st.builds(
 
 @settings(max_examples=300, deadline=None)
 @given(views, st.lists(captures, max_size=6), st.randoms(use_true_random=False))
-def test_the_order_in_which_facts_arrive_changes_nothing(invoice: InvoiceView, facts: list[Money], random: object) -> None:
+def test_the_order_in_which_facts_arrive_changes_nothing(
+    invoice: InvoiceView, facts: list[Money], random: object
+) -> None:
     shuffled = sorted(facts, key=lambda _: random.random())  # type: ignore[attr-defined]
 
     one, other = stand(invoice, facts), stand(invoice, shuffled)
