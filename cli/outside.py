@@ -218,7 +218,8 @@ class _ProviderComparison:
             found = theirs.get(moved)
             if found is None or (found.amount_minor, found.currency) != (entry.amount_minor, entry.currency):
                 sums = f"{found.amount_minor} {found.currency}" if found else "nothing"
-                what = f"says {moved[0]} {entry.amount_minor} {entry.currency} (minor units); {self._party.name} says {sums}"
+                what = f"says {moved[0]} {entry.amount_minor} {entry.currency} (minor units)"
+                what += f"; {self._party.name} says {sums}"
                 self._reports[5].add(Breach(f"transactions {entry.id}", what))
 
     def _arrives(self, moved: Moved, reference: str) -> bool:

@@ -84,7 +84,8 @@ class Executor:
         """
         self.heard[queue] = time.monotonic()
         lanes = [lane for lane in self._lanes[queue] if message_type is None or message_type in lane.stages]
-        return any([self._drain(lane, named if lane.size == 1 else None) for lane in lanes])
+        more = [self._drain(lane, named if lane.size == 1 else None) for lane in lanes]  # every lane, then the answer
+        return any(more)
 
     def _drain(self, lane: _Lane, named: str | None) -> bool:
         if not self._enter(lane):
