@@ -3,8 +3,8 @@
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from runtime.tokens import LinkTokens
 from sandbox.launch import ProviderProcess
 from tests.doors import wipe
 from tests.support import DATA_KEY, open_database, put
-from web.app import make_server
+from web.app import build_app, make_server
 from workers import registry
 from workers.executor import Executor
 
@@ -42,8 +42,8 @@ def fresh_url(request: pytest.FixtureRequest, folder: Path) -> str:
     return url
 
 
-def make_deps(url: str, provider: Provider | None, base_url: str, **more: Any) -> Deps:
-    """Dependencies on a migrated database, with one account."""
+def make_deps(url: str, provider: Provider | Mapping[str, Provider], base_url: str, **more: Any) -> Deps:
+    """Dependencies on a migrated database, with one account, or with several of which the settings know one."""
     settings = Settings(
         database_url=url,
         data_keys=(SecretStr(DATA_KEY),),
@@ -53,7 +53,7 @@ def make_deps(url: str, provider: Provider | None, base_url: str, **more: Any) -
         **more,
     )
     tokens = LinkTokens([("k1", "k" * 40)], settings.public_base_url)
-    providers = {} if provider is None else {ACCOUNT: provider}
+    providers = provider if isinstance(provider, Mapping) else {ACCOUNT: provider}
     return Deps(settings, open_database(url), tokens, providers=providers, crms={})
 
 
@@ -82,6 +82,15 @@ def served(deps: Deps) -> Iterator[str]:
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive(), "the server did not end"
+
+
+@asynccontextmanager
+async def started(deps: Deps) -> AsyncIterator[httpx.AsyncClient]:
+    """Run the application in this event loop, without a server; give a client."""
+    app = build_app(deps)
+    transport = httpx.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        yield client
 
 
 class Workers:

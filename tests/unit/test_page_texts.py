@@ -1,0 +1,116 @@
+"""Texts, money, times and states of the customer's pages."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from pathlib import Path
+from string import Formatter
+
+import pytest
+
+from contracts.statuses import AttemptState, InvoiceStatus, LinkState
+from rules.links import may_pay
+from rules.pages import PAYABLE, AttemptFacts, Opening, PageFacts, PageState, page_state
+from web.formats import format_money, format_time
+from web.texts import LANGUAGES, TEXTS, language_of, language_of_browser, translator
+
+WEB = Path(__file__).parents[2] / "web"
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+SPACE, THIN = "\N{NO-BREAK SPACE}", "\N{NARROW NO-BREAK SPACE}"
+
+
+@pytest.mark.parametrize("key", TEXTS)
+def test_every_text_exists_in_every_language(key: str) -> None:
+    assert set(TEXTS[key]) == set(LANGUAGES)
+    assert all(text.strip() == text and text for text in TEXTS[key].values())
+    fields = [{name for _, name, _, _ in Formatter().parse(text) if name} for text in TEXTS[key].values()]
+    assert all(names == fields[0] for names in fields), "the same placeholders in every language"
+
+
+def test_every_text_that_a_page_may_ask_for_exists() -> None:
+    asked = set()
+    for template in (WEB / "templates").glob("*.html"):
+        asked |= set(re.findall(r'\bt\("([a-z_.]+)"[,)]', template.read_text()))
+    states = {*PageState, "preparing", "checking", "unavailable", "not_found", "refused", "trouble"}
+    asked |= {f"{state}.{part}" for state, part in product(states, ("title", "text"))}
+    asked |= {f"label.{payable}" for payable in ("invoice", "deal", "order")}
+
+    assert asked == set(TEXTS), "none is missing, none is left over"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_texts_are_in_their_own_script(language: str) -> None:
+    script = {"hy": r"[Ա-և]", "ru": r"[А-яё]", "en": r"[A-Za-z]"}[language]
+    for key, text in TEXTS.items():
+        assert re.search(script, text[language]), key  # type: ignore[index]  # one of the literals
+        others = {"hy": r"[А-яёA-Za-z]", "ru": r"[Ա-ևA-Za-z]", "en": r"[Ա-ևА-яё]"}[language]
+        assert not re.search(others, re.sub(r"\{\w+\}", "", text[language])), key  # type: ignore[index]
+
+
+def test_a_text_takes_its_values() -> None:
+    assert translator("en")("button.pay", amount="5 ֏") == "Pay 5 ֏"
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "language", "written"),
+    [
+        (15_000_000, "AMD", "hy", f"150{THIN}000{SPACE}֏"),
+        (15_000_000, "AMD", "ru", f"150{THIN}000{SPACE}֏"),
+        (15_000_000, "AMD", "en", f"150,000{SPACE}֏"),
+        (150_050, "AMD", "hy", f"1{THIN}500,50{SPACE}֏"),
+        (1, "AMD", "en", f"0.01{SPACE}֏"),
+        (100, "USD", "en", f"1.00{SPACE}$"),
+        (123_456_789, "EUR", "ru", f"1{THIN}234{THIN}567,89{SPACE}€"),
+        (5_000, "JPY", "en", f"5,000{SPACE}¥"),
+        (1_234_567, "KWD", "en", f"1,234.567{SPACE}KWD"),
+    ],
+)
+def test_money_reads_as_people_write_it(amount: int, currency: str, language: str, written: str) -> None:
+    assert format_money(amount, currency, language) == written  # type: ignore[arg-type]  # one of the literals
+
+
+def test_times_are_yerevans() -> None:
+    assert format_time(datetime(2026, 11, 22, 21, 30, tzinfo=UTC)) == "23.11.2026, 01:30"
+
+
+def test_the_language_is_one_that_we_speak() -> None:
+    assert language_of("ru", "hy") == "ru"
+    assert language_of("xx", "hy") == "hy"
+    assert language_of(None, "xx") == "en"
+    assert language_of_browser("hy-AM,ru;q=0.7") == "hy"
+    assert language_of_browser("de, fr;q=0.5,RU;q=0.3") == "ru"
+    assert language_of_browser("") == "en"
+
+
+def facts_of_all_kinds() -> list[PageFacts]:
+    attempts: list[AttemptFacts | None] = [None]
+    for state, expires, has_page in product(AttemptState, (None, NOW, NOW + timedelta(1)), (True, False)):
+        attempts.append(AttemptFacts(state, expires, has_page))
+    ends = (NOW - timedelta(1), NOW + timedelta(1))
+    kinds = product(LinkState, ends, InvoiceStatus, (True, False), attempts)
+    return [PageFacts(link, end, NOW, status, partly, attempt) for link, end, status, partly, attempt in kinds]
+
+
+def test_pay_is_offered_exactly_where_it_would_not_be_refused() -> None:
+    """The page and the button must agree, whatever the facts are."""
+    closed = {InvoiceStatus.PAID, InvoiceStatus.REFUNDED, InvoiceStatus.MANUAL_REVIEW, InvoiceStatus.CANCELLED}
+    for facts in facts_of_all_kinds():
+        attempt = facts.attempt
+        is_open = attempt is not None and attempt.opening(NOW) is not Opening.OVER
+        if attempt is not None and attempt.state in (AttemptState.PROCESSING, AttemptState.PAID):
+            assert page_state(facts) not in PAYABLE
+            continue
+        decision = may_pay(
+            link=facts.link,
+            expires_at=facts.expires_at,
+            now=NOW,
+            open_attempt=attempt.state if attempt is not None and is_open else None,
+            attempt_expires_at=attempt.expires_at if attempt is not None else None,
+        )
+        refused = decision.action == "refused" or facts.status in closed or facts.partly_paid
+        assert (page_state(facts) in PAYABLE) is not refused, facts
+
+
+def test_a_paid_page_needs_a_paid_invoice() -> None:
+    for facts in facts_of_all_kinds():
+        assert (page_state(facts) is PageState.PAID) is (facts.status is InvoiceStatus.PAID)
