@@ -62,6 +62,16 @@ class Database:
         self.announce(tx)
 
     @contextmanager
+    def at_once(self) -> Iterator[Tx]:
+        """Open a transaction of one statement: on PostgreSQL it commits by itself."""
+        if self.is_sqlite:
+            with self.begin() as tx:
+                yield tx
+            return
+        with self._connected() as connection:
+            yield self._tx(connection, None)
+
+    @contextmanager
     def _connected(self) -> Iterator[Connection]:
         """Give a connection whose work commits at the end; a connection that broke takes its pool with it."""
         try:
@@ -98,7 +108,7 @@ def _postgres(url: URL, pool_size: int) -> Engine:
     )
     return create_engine(
         url,
-        # We send BEGIN ourselves, together with the first statement: db.hot.
+        # We send BEGIN ourselves, and none where one statement is the whole transaction.
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,  # errors are logged, and parameters may be personal
         pool_size=pool_size,

@@ -1,8 +1,7 @@
 """Statements that run for every message, past SQLAlchemy's compiler on PostgreSQL.
 
 What SQLAlchemy costs per statement is more than what PostgreSQL does for it. A Hot statement is written in SQLAlchemy
-like any other, compiled once, and given to psycopg directly; on SQLite it runs as it is. `send` lets the transaction's
-BEGIN travel with its first statement, in one round trip.
+like any other, compiled once, and given to psycopg directly; on SQLite it runs as it is.
 """
 
 from collections.abc import Mapping
@@ -48,12 +47,6 @@ class Hot:
 
 def send(tx: "Tx", sql: str, parameters: Mapping[str, Any], *, named: bool = False) -> Any:
     """Give one statement to psycopg, always prepared; return the cursor with its result."""
-    driver = tx.driver
-    cursor = driver.cursor(row_factory=namedtuple_row if named else tuple_row)
-    if tx.begun:
-        return cursor.execute(sql, parameters, prepare=True)
-    tx.begun = True
-    with driver.pipeline():
-        driver.execute("BEGIN", prepare=True)
-        cursor.execute(sql, parameters, prepare=True)
-    return cursor
+    tx.ensure_begun()
+    cursor = tx.driver.cursor(row_factory=namedtuple_row if named else tuple_row)
+    return cursor.execute(sql, parameters, prepare=True)

@@ -99,7 +99,7 @@ class Tx:
     sealer: Sealer
     cause: Cause
     is_postgres: bool
-    # On PostgreSQL the BEGIN is sent with the first statement; on SQLite, and for reads, there is nothing to send.
+    # On PostgreSQL we send BEGIN before the first statement; on SQLite, and for one statement alone, there is none.
     begun: bool = True
     pending: list[NewMessage] = field(default_factory=list)
     # (queue, delivery) of messages that were added and are due at once: published after the commit.
@@ -108,10 +108,14 @@ class Tx:
     @property
     def connection(self) -> Connection:
         """SQLAlchemy's connection, inside the transaction."""
+        self.ensure_begun()
+        return self.raw
+
+    def ensure_begun(self) -> None:
+        """Send BEGIN before the first statement."""
         if not self.begun:
             self.begun = True
-            self.driver.execute("BEGIN")
-        return self.raw
+            self.driver.execute("BEGIN", prepare=True)
 
     @property
     def driver(self) -> Any:

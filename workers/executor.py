@@ -142,7 +142,7 @@ class Executor:
             self._give_back(claimed)
 
     def _claim(self, lane: _Lane, named: str | None, size: int, *, alone: bool = False) -> list[Claimed]:
-        with self._deps.database.begin() as tx:
+        with self._deps.database.at_once() as tx:
             batch = message_store.claim(
                 tx,
                 lane.queue,

@@ -91,7 +91,7 @@ class Held:
 
     def _renew(self, stale: list[_Hold], lease_seconds: float) -> None:
         pairs = [(hold.claimed.id, hold.claimed.claim_no) for hold in stale]
-        with self._database.begin() as tx:
+        with self._database.at_once() as tx:
             kept = message_store.renew(tx, pairs, lease_seconds=lease_seconds)
         for hold in stale:
             hold.renew_at = time.monotonic() + lease_seconds / 3
