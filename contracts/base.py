@@ -41,6 +41,10 @@ Slug = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z
 ShortText = Annotated[str, Field(max_length=200, json_schema_extra={**_PRINTABLE}), AfterValidator(_printable)]
 
 
+# One encoder for all messages: json.dumps makes a new one for each call.
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+
+
 class Part(BaseModel):
     """A piece of a message: frozen, and tolerant of fields that a later version may add."""
 
@@ -67,8 +71,13 @@ class Message(Part):
 
     def fingerprint(self) -> bytes:
         """Digest the business fields after parsing; a default that was sent equals one that was not."""
-        fields = self.model_dump(mode="json", include=set(self.FINGERPRINT), exclude_defaults=True)
-        return hashlib.sha256(json.dumps(fields, sort_keys=True, ensure_ascii=False).encode()).digest()
+        return self.fingerprint_of(self.model_dump(mode="json", exclude_defaults=True))
+
+    @classmethod
+    def fingerprint_of(cls, fields: dict[str, Any]) -> bytes:
+        """Digest the business fields of a message that was dumped already, without its defaults."""
+        business = {name: fields[name] for name in cls.FINGERPRINT if name in fields}
+        return hashlib.sha256(_canonical(business).encode()).digest()
 
     @classmethod
     def parse(cls, data: dict[str, Any]) -> Self:
