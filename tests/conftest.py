@@ -1,6 +1,8 @@
 """What all tests share: real services, rooms of one's own on them, and no way out of this machine."""
 
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.services import (
     unique_prefix,
 )
 from tests.services.guard import allow_only_loopback
+from tests.support import empty, open_database
 
 
 def pytest_configure() -> None:
@@ -102,3 +105,41 @@ def private_redis() -> Iterator[PrivateRedis]:
     """A Redis to be stopped, killed, frozen and wiped."""
     with PrivateRedis() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: str) -> Iterator[str]:
+    """One migrated database for the whole session; `clean_postgres` empties it for each test."""
+    with fresh_database(postgres_server) as url:
+        open_database(url).dispose()
+        yield url
+
+
+@pytest.fixture
+def clean_postgres(migrated_postgres: str) -> str:
+    """A migrated database without rows: a hundred times faster than a new one."""
+    empty(migrated_postgres)
+    return migrated_postgres
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    open_database(f"sqlite:///{path}").dispose()
+    return path
+
+
+@pytest.fixture
+def clean_sqlite(migrated_sqlite: Path, tmp_path: Path) -> str:
+    """A migrated SQLite database of the test's own."""
+    path = tmp_path / "paylinks.db"
+    shutil.copyfile(migrated_sqlite, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def clean_url(request: pytest.FixtureRequest) -> str:
+    """Both databases in turn, migrated and without rows."""
+    url: str = request.getfixturevalue("clean_postgres" if request.param == "postgresql" else "clean_sqlite")
+    return url

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+import psycopg
 from cryptography.fernet import Fernet
+from psycopg import sql
 
 from contracts.base import Message
 from contracts.catalog import QUEUES
@@ -11,8 +13,10 @@ from db import message_store
 from db.database import Database
 from db.message_store import Claimed
 from db.migrate import upgrade
+from db.schema import metadata
 from db.sealing import Sealer
 from db.tx import Cause
+from tests.services.postgres import conninfo
 
 DATA_KEY = Fernet.generate_key().decode()
 
@@ -22,6 +26,15 @@ def open_database(url: str) -> Database:
     database = Database(url, Sealer([DATA_KEY]))
     upgrade(database)
     return database
+
+
+def empty(postgres_url: str) -> None:
+    """Delete every row, of the append-only tables too, as only the tables' owner can."""
+    with psycopg.connect(conninfo(postgres_url)) as connection:
+        connection.execute("ALTER TABLE audit DISABLE TRIGGER USER")
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table.name)))
+        connection.execute("ALTER TABLE audit ENABLE TRIGGER USER")
 
 
 def update(revision: int, invoice: str = "invoice-1") -> CrmUpdate:

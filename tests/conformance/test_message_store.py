@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -12,20 +11,16 @@ from contracts.messages import AttemptCheck, ExceptionRaised, InvoiceCreated
 from db import message_store
 from db.database import Database
 from db.message_store import Added, ClaimLost, Conflict, Duplicate, Failure
+from db.sealing import Sealer
 from db.tx import Cause, prepare
-from tests.support import claim, finish, open_database, put, update
+from tests.support import DATA_KEY, claim, finish, put, update
 
 BROKEN = Failure("Broken", "it broke", "group-1")
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    url = (
-        request.getfixturevalue("make_database")()
-        if request.param == "postgresql"
-        else f"sqlite:///{tmp_path / 'store.db'}"
-    )
-    opened = open_database(url)
+@pytest.fixture
+def database(clean_url: str) -> Iterator[Database]:
+    opened = Database(clean_url, Sealer([DATA_KEY]))
     yield opened
     opened.dispose()
 

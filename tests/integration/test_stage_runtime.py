@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from rules.verdicts import Reason
 from runtime.build import build
 from runtime.deps import Deps
 from runtime.settings import Settings
-from tests.support import DATA_KEY, open_database, put, update
+from tests.support import DATA_KEY, put, update
 from workers import stage as stages
 from workers.executor import Executor
 from workers.held import KEEPER_TICK_SECONDS, Keeper
@@ -27,15 +26,9 @@ from workers.stage import ALREADY_DONE, DONE, NOT_YET, REFUSED, SUPERSEDED, Outc
 Function = Callable[[CrmUpdate, Deps], Outcome]
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
-def deps(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deps]:
-    url = (
-        request.getfixturevalue("make_database")()
-        if request.param == "postgresql"
-        else f"sqlite:///{tmp_path / 'store.db'}"
-    )
-    open_database(url).dispose()
-    built = build(_settings(url))
+@pytest.fixture
+def deps(clean_url: str) -> Iterator[Deps]:
+    built = build(_settings(clean_url))
     yield built
     built.database.dispose()
 
