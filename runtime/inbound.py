@@ -244,4 +244,6 @@ def _cut(text: str, limit: int) -> str:
 
 def printable(text: str) -> str:
     """Replace what is no printable character: NUL and half characters reach no database, control ones no terminal."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

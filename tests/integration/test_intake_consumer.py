@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,20 @@ from typing import Any
 import pika
 import pika.data
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
 
 from contracts.messages import InvoiceCreated
+from db import api_keys
 from runtime.deps import Deps
 from runtime.settings import Settings, SettingsError
-from tests.doors import BOUND, FOREIGN, as_bytes, event, invoice, make_deps, make_settings, rows, stored, wipe
+from tests.doors import ACME, BOUND, FOREIGN, as_bytes, event, invoice, make_deps, make_settings, rows, stored, wipe
 from tests.services import PrivatePostgres, PrivateRabbit
 from tests.services.processes import wait_until
 from tests.support import claim, open_database
+from web.api import routes
+from web.requests import RequestIds
 from workers.amqp import declare_intake, intake_exchange, intake_queue
 from workers.intake import COMMITTED, run_intake
 
@@ -133,6 +140,34 @@ def test_two_consumers_of_the_same_event_thrice_keep_it_once(settings: Settings,
         wait_for(lambda: len(rows(deps.database, "SELECT id FROM message_duplicates")) == 40)
 
     assert len(stored(deps.database)) == 20
+
+
+def test_the_same_event_thrice_by_amqp_and_thrice_by_http_at_once_is_one_message(
+    settings: Settings, deps: Deps
+) -> None:
+    body = event(invoice(version=None))
+    with deps.database.begin() as tx:
+        _, key = api_keys.create(tx, "test", [ACME], actor="ani")
+    barrier = threading.Barrier(6)
+
+    def by_queue(_: int) -> None:
+        barrier.wait()
+        publish(settings, body)
+
+    def by_request(client: TestClient) -> int:
+        barrier.wait()
+        headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        return int(client.post("/v1/invoices", content=as_bytes(body), headers=headers).status_code)
+
+    app = Starlette(routes=routes(deps), middleware=[Middleware(RequestIds)])
+    with consuming(deps), TestClient(app) as client, ThreadPoolExecutor(6) as pool:
+        published = [pool.submit(by_queue, n) for n in range(3)]
+        answers = [pool.submit(by_request, client) for _ in range(3)]
+        assert [answer.result() for answer in answers] == [202] * 3
+        assert [done.result() for done in published] == [None] * 3
+        wait_for(lambda: len(rows(deps.database, "SELECT id FROM message_duplicates")) == 5)
+
+    assert stored(deps.database) == ["acme:invoice:INV-1"]
 
 
 def test_the_user_id_that_the_broker_checked_says_who_speaks(settings: Settings, deps: Deps) -> None:
