@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from pydantic_core import to_json
 
 
 class SealBroken(Exception):
@@ -35,7 +36,7 @@ class Sealer:
 
     def seal_json(self, value: dict[str, Any]) -> bytes:
         """Encrypt a small object."""
-        return self.seal(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+        return self.seal(to_json(value))
 
     def open_json(self, sealed: bytes) -> dict[str, Any]:
         """Decrypt a small object."""

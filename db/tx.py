@@ -6,7 +6,7 @@ all. Rows are added together at the end, in the order of their keys, so that two
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, CursorResult, Row
 from sqlalchemy.sql import Executable
@@ -19,6 +19,9 @@ from db.sealing import Sealer
 
 # A row whose columns are attributes: what the aggregates give to code that knows no SQL.
 Record = Row[Any]
+
+# One encoder for all messages: json.dumps makes a new one for each call.
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,7 @@ class Cause:
         return cls(request_id or new_id(), traceparent=traceparent)
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
+class NewMessage(NamedTuple):
     """A message as it will be stored."""
 
     id: str
@@ -70,6 +72,7 @@ class NewMessage:
 def prepare(message: Message, cause: Cause, sealer: Sealer, delay_seconds: float = 0.0) -> NewMessage:
     """Turn a message into its row; personal fields go into the sealed part."""
     fields = message.model_dump(mode="json", exclude_defaults=True)
+    fingerprint = message.fingerprint_of(fields)
     personal = {name: fields.pop(name) for name in message.SEALED if name in fields}
     message_id = new_id()
     key = message.key()
@@ -77,11 +80,11 @@ def prepare(message: Message, cause: Cause, sealer: Sealer, delay_seconds: float
         id=message_id,
         queue=QUEUES[type(message)].value,
         type=message.TYPE,
-        payload=json.dumps(fields, ensure_ascii=False, separators=(",", ":")),
+        payload=_compact(fields),
         sealed=sealer.seal_json(personal) if personal else None,
         dedup_key=key,
         digest=key_digest(key),
-        fingerprint=message.fingerprint(),
+        fingerprint=fingerprint,
         subject=message.subject(),
         correlation=cause.correlation or message_id,
         causation=cause.causation,
