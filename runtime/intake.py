@@ -18,8 +18,9 @@ import structlog
 
 from contracts.base import Message
 from contracts.envelope import MAX_BODY_BYTES, Problem
-from contracts.messages import IntakeRejected, InvoiceCreated
-from db import message_store, rejections
+from contracts.ids import new_id
+from contracts.messages import IntakeRejected, InvoiceAccepted, InvoiceCreated
+from db import invoices, message_store, rejections
 from db.database import Trouble, trouble_of
 from db.message_store import Added, AddResult, Duplicate
 from db.rejections import Refusal
@@ -102,6 +103,9 @@ def _write(tx: Tx, readings: Sequence[Reading]) -> list[Taken]:
     rows = [prepare(message, reading.cause, tx.sealer) for reading, message in good]
     results = message_store.add_all(tx, rows) if rows else []
     _tell_of_conflicts(tx, [(*one, result) for one, result in zip(good, results, strict=True)])
+    for (reading, message), result in zip(good, results, strict=True):
+        if _is_kept(reading) and isinstance(message, InvoiceCreated) and isinstance(result, Duplicate):
+            _answer_again(tx, reading, message, result)
     ends = iter(results)
     taken = [_refused(reading) if reading.message is None else _taken(reading, next(ends)) for reading in readings]
     return _keep_refused(tx, readings, taken)
@@ -149,6 +153,24 @@ def _tell_of_conflicts(tx: Tx, added: Sequence[tuple[Reading, Message, AddResult
             again.append(prepare(second, reading.cause, tx.sealer))
     if again:
         message_store.add_all(tx, again)
+
+
+def _answer_again(tx: Tx, reading: Reading, message: InvoiceCreated, known: Duplicate) -> None:
+    """Tell a sender who lost our first answer; while the first message is not done, its answer is still to come."""
+    invoice = invoices.find(tx, message.crm, message.invoice_id, message.type)
+    if invoice is None or known.first_state != "done":
+        return
+    answer = InvoiceAccepted(
+        crm=message.crm,
+        type=message.type,
+        invoice_id=message.invoice_id,
+        version=message.version or invoice.version,
+        sent_version=message.version,
+        outcome="unchanged",
+        request_id=reading.cause.request_id,
+        causation=new_id(),  # every repeat is answered
+    )
+    tx.pending.append(prepare(answer, reading.cause, tx.sealer))
 
 
 def _is_known(result: AddResult) -> bool:

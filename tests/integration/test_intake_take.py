@@ -13,8 +13,8 @@ from sqlalchemy.exc import OperationalError
 
 from contracts.catalog import inbound_model
 from contracts.envelope import MAX_BODY_BYTES
-from contracts.messages import IntakeRejected, InvoiceCreated, ProviderEventReceived
-from db import message_store, rejections
+from contracts.messages import IntakeRejected, InvoiceAccepted, InvoiceCreated, ProviderEventReceived
+from db import invoices, message_store, rejections
 from db.message_store import Added
 from db.rejections import NotOpen
 from db.tx import Cause
@@ -405,3 +405,19 @@ def test_a_discarded_body_comes_back_as_a_new_rejection(deps: Deps) -> None:
         rejections.discard(tx, "nothing", actor="ani", reason="typo")
     with deps.database.begin() as tx:
         assert rejections.show(tx, "nothing", actor="ani", reason="typo") is None
+
+
+def test_a_sender_who_lost_our_answer_is_answered_again(deps: Deps) -> None:
+    incoming = by_amqp(event())
+    take(deps, [incoming])
+    claimed = claim(deps.database, InvoiceCreated)[0]
+    message = claimed.message(deps.database.sealer)
+    with deps.database.begin() as tx:
+        invoices.lock_named(tx, message, account="bank", version=1)
+    finish(deps.database, claimed)
+
+    (again,) = take(deps, [incoming])
+
+    assert (again.outcome, again.first_state) == ("duplicate", "done")
+    (answer,) = claim(deps.database, InvoiceAccepted)
+    assert answer.message(deps.database.sealer).outcome == "unchanged"
