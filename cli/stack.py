@@ -67,9 +67,13 @@ class Plan:
     processes: int = 1
     families: Mapping[str, tuple[str, str, str]] = field(default_factory=lambda: dict(ACCOUNTS))
     crms: Sequence[str] = CRMS
+    crm_publishes: bool = True  # False: the records are there, and somebody else sends their invoices
     settle: str = "PT3S"
     provider_arguments: Sequence[str] = ()
-    halt: dict[str, str] = field(default_factory=dict)  # process name -> PAYLINKS_HALT_AT
+    # Process name -> QUEUE.POINT@FILE, one after the other: each start is armed with the first whose FILE is missing.
+    halt: dict[str, list[str]] = field(default_factory=dict)
+    # Process name -> what Python runs instead of our command.
+    programs: Mapping[str, Sequence[str]] = field(default_factory=dict)
     port: int = 0
     log_level: str = "INFO"
 
@@ -121,7 +125,10 @@ class Stack:
             )
         self._write_settings(self._start_crms())
         for name, arguments in self._commands().items():
-            self.processes[name] = ManagedProcess(name, arguments, self._environment(name), self.plan.folder).start()
+            program = self.plan.programs.get(name, ("-m", "cli.main", *arguments))
+            process = ManagedProcess(name, program, self._environment(), self.plan.folder)
+            process.halts = self.plan.halt.get(name, [])
+            self.processes[name] = process.start()
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._supervisor.start()
         self.wait_ready()
@@ -189,13 +196,18 @@ class Stack:
                 _, key = api_keys.create(tx, name, [name], actor="stack", reason="sandbox")
             self.crms[name] = CrmProcess(
                 crm=name,
-                publish=self.plan.amqp_url or f"{self.base_url}/v1/invoices",
+                publish=self._publish_to(),
                 publish_api_key=key,
                 state=self.plan.folder / f"crm-{name}.db",
                 arguments=(*exchanges, "--republish-seconds", "5"),
             ).start()
         database.dispose()
         return data_key
+
+    def _publish_to(self) -> str:
+        if not self.plan.crm_publishes:
+            return ""
+        return self.plan.amqp_url or f"{self.base_url}/v1/invoices"
 
     def _sqlite(self) -> str:
         return f"sqlite:///{self.plan.folder / 'paylinks.db'}"
@@ -246,11 +258,9 @@ class Stack:
         commands = {queue.value: ["worker", "--queue", queue.value, *size] for queue in Queue}
         return commands | {"relay": ["relay"], "intake": ["intake"], "web": ["web", *serve]}
 
-    def _environment(self, name: str) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PAYLINKS_")}
         environment["PAYLINKS_CONFIG"] = str(self.plan.folder / "settings.json")
-        if name in self.plan.halt:
-            environment["PAYLINKS_HALT_AT"] = self.plan.halt[name]
         return environment
 
     def _supervise(self) -> None:
@@ -264,16 +274,17 @@ class Stack:
 class ManagedProcess:
     """One of our commands as a process group of its own, its output in a file of the folder."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, name: str, program: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
         """Describe it; `start` runs it."""
         self.name = name
-        self._arguments = [sys.executable, "-m", "cli.main", *arguments]
+        self._arguments = [sys.executable, *program]
         self._environment = dict(environment)
         self.log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
         self.starts = 0
         self.supervised = True
+        self.halts: list[str] = []
 
     @property
     def is_alive(self) -> bool:
@@ -293,7 +304,7 @@ class ManagedProcess:
             self._output = self.log.open("ab")
         self._process = subprocess.Popen(
             self._arguments,
-            env=self._environment,
+            env=self._environment | self._next_halt(),
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._output,
@@ -301,6 +312,11 @@ class ManagedProcess:
         )
         self.starts += 1
         return self
+
+    def _next_halt(self) -> dict[str, str]:
+        """Arm the first point where nobody stopped yet."""
+        left = [halt for halt in self.halts if not Path(halt.partition("@")[2]).exists()]
+        return {"PAYLINKS_HALT_AT": left[0]} if left else {}
 
     def kill(self) -> None:
         """SIGKILL the whole group: a master and its workers die in the same moment."""

@@ -17,10 +17,14 @@ from pathlib import Path
 import pika
 import pytest
 
+from cli.prove import print_report
+from cli.stack import Plan, Stack
 from contracts.catalog import read_inbound
 from contracts.envelope import parse_json
 from contracts.messages import InvoiceAccepted, InvoiceCreated
-from tests.services import debian
+from sandbox.control import eventually
+from sandbox.customers import Customer, pay
+from tests.services import debian, fresh_database
 
 NODE_EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "node"
 OLDEST_NODE = 18
@@ -288,3 +292,58 @@ def test_over_http_a_refusal_is_shown_and_not_repeated(run_node, http):
 def _send_by_http(run_node, http):
     address = f"http://127.0.0.1:{http.server_port}"
     return run_node("publish-invoice-http.js", PAYLINKS_URL=address, PAYLINKS_API_KEY="plk_test")
+
+
+# --- to the end -----------------------------------------------------------------------------------------------------
+
+
+def test_an_invoice_from_another_language_ends_as_paid_in_the_crm(
+    run_node, postgres_server, amqp_url, redis_url, prefix, tmp_path
+):
+    """Node.js publishes to the intake exchange, one process per queue works, the customer pays, the CRM knows."""
+    invoice = {
+        "crm": "acme-bitrix24",
+        "invoice_id": "NODE-1",
+        "version": 1,
+        "amount_minor": 4_500_000,
+        "currency": "AMD",
+        "purpose": "Կանխավճար, պայմանագիր 17",
+        "customer": {"name": "Անի", "locale": "hy"},
+    }
+    file = tmp_path / "invoice.json"
+    file.write_text(json.dumps(invoice, ensure_ascii=False), "utf-8")
+    with fresh_database(postgres_server) as database_url:
+        plan = Plan(
+            folder=tmp_path / "stack",
+            profile="production",
+            database_url=database_url,
+            broker_url=amqp_url,
+            amqp_url=amqp_url,
+            redis_url=redis_url,
+            queue_prefix=f"{prefix}.",
+            time_scale=0.1,
+            crms=("acme-bitrix24",),
+            crm_publishes=False,
+        )
+        with Stack(plan) as stack:
+            crm = stack.crms["acme-bitrix24"].control
+            crm.create([invoice])
+            environment = {
+                "PAYLINKS_AMQP_URL": amqp_url,
+                "PAYLINKS_INTAKE_EXCHANGE": f"{prefix}.intake",
+                "PAYLINKS_EVENTS_EXCHANGE": f"{prefix}.events",
+                "PAYLINKS_WAIT_SECONDS": "60",
+            }
+            client = run_node("publish-invoice.js", file, **environment)
+            _, errors = client.communicate(timeout=90)
+            assert client.returncode == 0, errors
+
+            shown = eventually(lambda: crm.records()[0]["payment"], bool, seconds=30)
+            customer = Customer(shown["link_url"], stack.provider.control, "bank", invoice["amount_minor"])
+            pay(customer)
+            customer.close()
+
+            paid = eventually(lambda: crm.records()[0]["payment"], lambda it: it["status"] == "paid", seconds=60)
+            assert (paid["paid_minor"], paid["currency"], paid["provider"]) == (4_500_000, "AMD", "bank")
+            assert crm.stats()["invoices"]["invoice/NODE-1"]["went_back"] == 0
+            assert print_report(stack.deps) == 0
