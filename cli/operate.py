@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli import exits
+from cli.workplace import open_deps, until_told_to_stop
 
 
 class Profile(StrEnum):
@@ -47,12 +48,11 @@ def worker(
 
 def relay() -> None:
     """Publish deliveries for what is due, and take back what dead workers held."""
-    from cli.workplace import open_deps, until_told_to_stop
     from workers.broker import make_broker
     from workers.publisher import Publisher
     from workers.relay import Relay
 
-    with open_deps() as deps, until_told_to_stop() as stop:
+    with open_deps(stays_up=True) as deps, until_told_to_stop() as stop:
         publisher = Publisher(make_broker(deps.settings), deps.settings)
         publisher.start()
         Relay(deps, publisher).run(stop)
@@ -61,10 +61,9 @@ def relay() -> None:
 
 def web(host: Host = "127.0.0.1", port: Port = 8080) -> None:
     """Serve the receiver, the customers' pages and the manager's interface."""
-    from cli.workplace import open_deps
     from web.app import serve
 
-    with open_deps() as deps:
+    with open_deps(stays_up=True) as deps:
         serve(deps, host, port)
 
 

@@ -27,7 +27,7 @@ from sandbox.control import CrmControl, ProviderControl
 from workers.standing import result_of
 from workers.update_crm import payable_of
 
-TRIES = 4
+TRIES = 2  # an adapter repeats by itself what may be repeated
 PAUSE_SECONDS = 0.5
 WINDOW = timedelta(days=1)
 # An order in one of these may still bring money, or has.

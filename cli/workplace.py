@@ -19,14 +19,17 @@ Reason = Annotated[str, typer.Option(help="Why, for the audit trail.")]
 
 
 @contextmanager
-def open_deps() -> "Iterator[Deps]":
-    """Build the dependencies from the settings; nothing connects before first use."""
+def open_deps(*, stays_up: bool = False) -> "Iterator[Deps]":
+    """Build the dependencies from the settings; nothing connects before first use.
+
+    What stays up logs as the settings say; a command that ends by itself only warns.
+    """
     from runtime.build import build, close
     from runtime.logs import set_up
     from runtime.settings import load_settings
 
     settings = load_settings()
-    set_up(settings.log_level)
+    set_up(settings.log_level if stays_up else "WARNING")
     deps = build(settings)
     try:
         yield deps
