@@ -31,7 +31,7 @@ from tests.services.processes import wait_until
 from tests.support import claim, open_database
 from web.api import routes
 from web.requests import RequestIds
-from workers.amqp import declare_intake, intake_exchange, intake_queue
+from workers.amqp import declare_intake, events_exchange, intake_exchange, intake_queue
 from workers.intake import COMMITTED, run_intake
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +52,7 @@ def settings(migrated_postgres: str, amqp_url: str, prefix: str) -> Iterator[Set
     yield made
     with channel_of(made) as channel:
         channel.exchange_delete(intake_exchange(made))
+        channel.exchange_delete(events_exchange(made))
         for queue in (intake_queue(made), f"{intake_queue(made)}.dead"):
             channel.queue_delete(queue)
 
@@ -369,6 +370,7 @@ def test_while_the_database_is_away_nothing_is_consumed_and_afterwards_all_arriv
             channel.queue_delete(intake_queue(settings))
             channel.queue_delete(f"{intake_queue(settings)}.dead")
             channel.exchange_delete(intake_exchange(settings))
+            channel.exchange_delete(events_exchange(settings))
 
 
 def test_a_message_may_come_back_any_number_of_times(settings: Settings) -> None:
