@@ -29,8 +29,9 @@ def intake(context: typer.Context) -> None:
         return
     from runtime.settings import SettingsError
     from workers.intake import run_intake
+    from workers.publisher import announcing
 
-    with open_deps(stays_up=True) as deps, until_told_to_stop() as stop:
+    with open_deps(stays_up=True) as deps, announcing(deps), until_told_to_stop() as stop:
         if not deps.settings.amqp_url:
             raise SettingsError("amqp_url: missing; intake needs the address of RabbitMQ")
         run_intake(deps, stop)

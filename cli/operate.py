@@ -48,22 +48,19 @@ def worker(
 
 def relay() -> None:
     """Publish deliveries for what is due, and take back what dead workers held."""
-    from workers.broker import make_broker
-    from workers.publisher import Publisher
+    from workers.publisher import announcing
     from workers.relay import Relay
 
-    with open_deps(stays_up=True) as deps, until_told_to_stop() as stop:
-        publisher = Publisher(make_broker(deps.settings), deps.settings)
-        publisher.start()
+    with open_deps(stays_up=True) as deps, announcing(deps) as publisher, until_told_to_stop() as stop:
         Relay(deps, publisher).run(stop)
-        publisher.stop()
 
 
 def web(host: Host = "127.0.0.1", port: Port = 8080) -> None:
     """Serve the receiver, the customers' pages and the manager's interface."""
     from web.app import serve
+    from workers.publisher import announcing
 
-    with open_deps(stays_up=True) as deps:
+    with open_deps(stays_up=True) as deps, announcing(deps):
         serve(deps, host, port)
 
 

@@ -7,14 +7,16 @@ a worker that gets one empties the queue's due messages, so the rest would only 
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import dramatiq
 import structlog
 
 from contracts.delivery import Delivery
+from runtime.deps import Deps
 from runtime.settings import Settings
-from workers.broker import MemoryBroker, delivery_message
+from workers.broker import MemoryBroker, delivery_message, make_broker
 
 # A burst of deliveries per queue leaves at once, then so many per second: each wakes a worker that drains the queue.
 BURST = 16
@@ -80,6 +82,20 @@ class Publisher:
 
     def _send(self, name: str, delivery: Delivery) -> None:
         self._broker.enqueue(delivery_message(self._settings, name, delivery))
+
+
+@contextmanager
+def announcing(deps: Deps) -> Iterator[Publisher]:
+    """Announce what this process commits, for processes that serve no queue; else it waits for the relay's round."""
+    broker = make_broker(deps.settings)
+    publisher = Publisher(broker, deps.settings)
+    if not isinstance(broker, MemoryBroker):  # there nobody outside this process could hear it
+        deps.database.after_commit = publisher.publish
+        publisher.start()
+    try:
+        yield publisher
+    finally:
+        publisher.stop()
 
 
 class _Allowance:
