@@ -52,10 +52,11 @@ def bad_settings() -> list[str]:
         return str(error).split("; ")
     except tomllib.TOMLDecodeError as error:
         return [f"{config_file()}: not TOML: {error}"]
-    return list(_bad_parts(settings))
+    return list(bad_parts(settings))
 
 
-def _bad_parts(settings: Settings) -> Iterator[str]:
+def bad_parts(settings: Settings) -> Iterator[str]:
+    """Say what keys and adapters do not take, although each setting has its right form."""
     for place, key in enumerate(settings.data_keys):
         try:
             Sealer([key.get_secret_value()])

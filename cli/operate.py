@@ -3,6 +3,7 @@
 `paylinks intake` is in cli.intake, beside what it rejected.
 """
 
+import os
 from enum import StrEnum
 from typing import Annotated
 
@@ -48,10 +49,13 @@ def worker(
 
 def relay() -> None:
     """Publish deliveries for what is due, and take back what dead workers held."""
+    import structlog
+
     from workers.publisher import announcing
     from workers.relay import Relay
 
-    with open_deps(stays_up=True) as deps, announcing(deps) as publisher, until_told_to_stop() as stop:
+    with until_told_to_stop() as stop, open_deps(stays_up=True) as deps, announcing(deps) as publisher:
+        structlog.get_logger().info("relay.ready", pid=os.getpid())
         Relay(deps, publisher).run(stop)
 
 

@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from runtime.deps import Deps
+    from runtime.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Actor = Annotated[str | None, typer.Option(help="Who does this, for the audit trail; default: the system's user.")]
@@ -24,17 +25,34 @@ def open_deps(*, stays_up: bool = False) -> "Iterator[Deps]":
 
     What stays up logs as the settings say; a command that ends by itself only warns.
     """
-    from runtime.build import build, close
+    from runtime import points
+    from runtime.build import close
     from runtime.logs import set_up
     from runtime.settings import load_settings
 
     settings = load_settings()
     set_up(settings.log_level if stays_up else "WARNING")
-    deps = build(settings)
+    points.arm(settings.halt_at if stays_up else None)
+    deps = _built(settings)
     try:
         yield deps
     finally:
         close(deps)
+
+
+def _built(settings: "Settings") -> "Deps":
+    """Build, and name the setting where a key or an adapter does not take its value."""
+    from cli.checks import bad_parts
+    from runtime.build import build
+    from runtime.settings import SettingsError
+
+    try:
+        return build(settings)
+    except (TypeError, ValueError) as error:
+        problems = "; ".join(bad_parts(settings))
+        if not problems:
+            raise
+        raise SettingsError(problems) from error
 
 
 def actor_or_user(actor: str | None) -> str:

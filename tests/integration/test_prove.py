@@ -1,7 +1,6 @@
 """`paylinks prove` finds nothing in a healthy installation, and names promise and row for whatever is broken."""
 
 import contextlib
-import json
 import shutil
 import sqlite3
 import threading
@@ -15,12 +14,9 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-import structlog
 from psycopg import sql
 from sqlalchemy import text
-from typer.testing import CliRunner, Result
 
-from cli.main import app
 from cli.outside import Books
 from cli.prove import check
 from db import invoices
@@ -28,6 +24,7 @@ from db.database import Database
 from db.prove import TITLES, prove
 from db.sealing import Sealer
 from runtime.build import build, close
+from tests.commands import run, use_settings
 from tests.healthy import CRM, Healthy, healthy
 from tests.services import fresh_database
 from tests.services.postgres import conninfo
@@ -585,7 +582,7 @@ def test_portions_hide_nothing(copy: Database, case: Case) -> None:
 def test_the_command_prints_promise_and_row_and_ends_with_1(
     copy: Database, template: Healthy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    use_settings(monkeypatch, tmp_path, template, copy)
+    use_settings(monkeypatch, tmp_path, {**template.raw_settings, "database_url": url_of(copy)})
     assert run("prove").exit_code == 0
     case = next(case for case in CASES if case.name == "paid_without_money")
     row = break_(copy, case)
@@ -596,21 +593,6 @@ def test_the_command_prints_promise_and_row_and_ends_with_1(
     assert "BROKEN  4 Paid means proven" in found.stdout
     assert row in found.stdout
     assert "kept    2 One live link" in found.stdout
-
-
-def run(*arguments: str) -> Result:
-    """Run a command in this process; it sets up logs for a process that ends with it."""
-    try:
-        return CliRunner().invoke(app, arguments)
-    finally:
-        structlog.reset_defaults()
-
-
-def use_settings(monkeypatch: pytest.MonkeyPatch, folder: Path, world: Healthy, database: Database) -> None:
-    """Let commands find the settings of a healthy installation and a copy of its database."""
-    path = folder / "settings.json"
-    path.write_text(json.dumps({**world.raw_settings, "database_url": url_of(database)}))
-    monkeypatch.setenv("PAYLINKS_CONFIG", str(path))
 
 
 def url_of(database: Database) -> str:
