@@ -3,16 +3,18 @@
 import argparse
 import signal
 import sys
+import traceback
 from pathlib import Path
 
-from bench import chain, history, idle, lifecycle, memory
+from bench import chain, history, idle, lifecycle, memory, receiver
 from bench.machine import header, load
-from bench.report import Report
-from bench.room import open_room
+from bench.report import Report, say
+from bench.room import Room, open_room
 
 MEASURES = {
     "chain": chain.measure,
     "lifecycle": lifecycle.measure,
+    "receiver": receiver.measure,
     "history": history.measure,
     "idle": idle.measure,
     "memory": memory.measure,
@@ -20,26 +22,41 @@ MEASURES = {
 
 
 def main() -> int:
+    """Measure, print the table, and return 1 when something could not be measured."""
     arguments = _parser().parse_args()
+    unknown = sorted(set(arguments.names) - set(MEASURES))
+    if unknown:
+        print(f"bench: there is no {', '.join(unknown)}; choose from {', '.join(MEASURES)}", file=sys.stderr)
+        return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with open_room() as room:
         report = Report(header(room))
-        for name in arguments.names or list(MEASURES):
-            report.lines.extend(MEASURES[name](room, quick=arguments.quick))
+        failed = [name for name in arguments.names or MEASURES if not _measure(name, room, report, arguments.quick)]
         report.header["load after"] = load()
     print(report.text())
     if arguments.json:
         report.write_json(arguments.json)
-    return 0
+    if failed:
+        say(f"not measured: {', '.join(failed)}; the reasons stand above, the programs' logs in var/bench/logs")
+    return 1 if failed else 0
+
+
+def _measure(name: str, room: Room, report: Report, quick: bool) -> bool:
+    """Measure one thing; what fails does not take the others' numbers along."""
+    say(name)
+    try:
+        report.lines.extend(MEASURES[name](room, quick=quick))
+    except Exception:
+        traceback.print_exc()
+        return False
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure side by side and print one table.")
-    parser.add_argument(
-        "names", nargs="*", choices=[*MEASURES, []], metavar="NAME", help=f"{', '.join(MEASURES)} (default: all)"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(MEASURES)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, for a first look")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the same as JSON")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the same as JSON, single values included")
     return parser
 
 
@@ -47,4 +64,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("bench: interrupted")
+        sys.exit("bench: interrupted; everything that it started has ended")

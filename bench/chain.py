@@ -78,7 +78,10 @@ def measure(room: Room, *, quick: bool) -> list[Line]:
     runs: dict[str, list[Run]] = {name: [] for name in chosen}
     for number in range(size.rounds):
         for name, launch in chosen.items():
-            run = run_round(room, launch, size.chains)
+            try:
+                run = run_round(room, launch, size.chains)
+            except TimeoutError as error:
+                raise teams.TeamError(f"{name}: {error}") from error
             runs[name].append(run)
             say(f"chain, round {number + 1} of {size.rounds}: {name} {run}")
     speeds = {name: tuple(run.per_second for run in found) for name, found in runs.items()}

@@ -72,6 +72,7 @@ def tell(name: str) -> None:
     """A contestant's side: the chain of this name has ended."""
     global _outgoing
     if _outgoing is None:
-        _outgoing = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        _outgoing.connect(os.environ[VARIABLE])
+        outgoing = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        outgoing.connect(os.environ[VARIABLE])
+        _outgoing = outgoing  # only now: other threads use it as soon as it is there
     _outgoing.send(name.encode())

@@ -1,6 +1,7 @@
 """A whole installation for a measurement, sandbox included, on names of its own; and customers who use it."""
 
 import contextlib
+import sys
 import tempfile
 import threading
 import time
@@ -97,6 +98,7 @@ class Customers:
         self._stack = stack
         (self.crm,) = stack.plan.crms
         self._number = 0
+        self._is_over = False
         self._changed = threading.Condition()
         self._seen: dict[str, Row[tuple[object, ...]]] = {}
         self._waiting: set[str] = set()
@@ -108,10 +110,13 @@ class Customers:
         stop = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(stop,), daemon=True)
         watcher.start()
+        pool = ThreadPoolExecutor(at_once)
         try:
-            with ThreadPoolExecutor(at_once) as pool:
-                return list(pool.map(self._live_one, names))
+            return list(pool.map(self._live_one, names))
         finally:
+            # After Ctrl-C nobody goes on, and nobody is waited for.
+            self._is_over = sys.exc_info()[0] is not None
+            pool.shutdown(wait=not self._is_over, cancel_futures=True)
             stop.set()
             watcher.join(timeout=5)
 
@@ -140,8 +145,10 @@ class Customers:
         assert callable(is_there)
         with self._changed:
             found = self._changed.wait_for(
-                lambda: name in self._seen and is_there(self._seen[name]), timeout=STEP_SECONDS
+                lambda: self._is_over or (name in self._seen and is_there(self._seen[name])), timeout=STEP_SECONDS
             )
+            if self._is_over:
+                raise InterruptedError
             if not found:
                 raise TimeoutError(f"invoice {name} is stuck at {self._seen.get(name)}")
             return self._seen[name]
