@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.services import (
     PrivatePostgres,
@@ -22,6 +23,13 @@ from tests.support import empty, open_database
 
 def pytest_configure() -> None:
     allow_only_loopback()
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A test that sets up logs writes them to a stream that is closed after it."""
+    yield
+    structlog.reset_defaults()
 
 
 def _bring(name: str) -> Iterator[Services]:

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
@@ -18,7 +17,6 @@ from tests.customer import (
     browser,
     change,
     eventually,
-    fresh_url,
     link_of,
     make_deps,
     make_invoice,
@@ -37,11 +35,10 @@ def provider() -> Iterator[ProviderProcess]:
         yield process
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
-def deps(request: pytest.FixtureRequest, tmp_path: Path, provider: ProviderProcess) -> Iterator[Deps]:
-    url = fresh_url(request, tmp_path)
+@pytest.fixture
+def deps(clean_url: str, provider: ProviderProcess) -> Iterator[Deps]:
     account = sandbox_account(provider)
-    made = make_deps(url, account, provider.base_url)
+    made = make_deps(clean_url, account, provider.base_url)
     yield made
     account.close()
     made.database.dispose()

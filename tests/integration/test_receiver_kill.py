@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from runtime.deps import Deps
-from tests.customer import ACCOUNT, WEBHOOK_SECRET, fresh_url, make_deps, rows
+from tests.customer import ACCOUNT, WEBHOOK_SECRET, make_deps, rows
 from tests.integration.test_receiver_http import BASE_URL, an_event, signed
 from tests.support import DATA_KEY
 
@@ -32,9 +32,9 @@ print("closed", flush=True)
 """
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
-def deps(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deps]:
-    made = make_deps(fresh_url(request, tmp_path), {}, BASE_URL)
+@pytest.fixture
+def deps(clean_url: str) -> Iterator[Deps]:
+    made = make_deps(clean_url, {}, BASE_URL)
     yield made
     made.database.dispose()
 
