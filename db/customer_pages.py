@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, literal_column, select
 
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
 from db.hot import Hot
@@ -24,6 +24,17 @@ _newest = (
     .limit(1)
     .scalar_subquery()
     .correlate(links)
+)
+_others = attempts.alias("others")
+_processing_elsewhere = (
+    select(_others.c.id)
+    .where(
+        _others.c.invoice_id == links.c.invoice_id,
+        _others.c.link_id != links.c.id,
+        _others.c.state == literal_column(f"'{AttemptState.PROCESSING}'"),
+    )
+    .correlate(links)
+    .exists()
 )
 _BY_TOKEN = Hot(
     select(
@@ -45,6 +56,7 @@ _BY_TOKEN = Hot(
         attempts.c.state.label("attempt_state"),
         attempts.c.expires_at.label("attempt_expires_at"),
         attempts.c.opened_at.label("attempt_opened_at"),
+        _processing_elsewhere.label("processing_elsewhere"),
         db_now().label("now"),
     )
     .select_from(
@@ -106,6 +118,7 @@ def _facts(row: Any) -> PageFacts:
         now=row.now,
         status=InvoiceStatus(row.status),
         partly_paid=row.paid_minor > row.refunded_minor,
+        processing_elsewhere=bool(row.processing_elsewhere),
         attempt=attempt,
     )
 

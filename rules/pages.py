@@ -65,6 +65,7 @@ class PageFacts:
     now: datetime
     status: InvoiceStatus
     partly_paid: bool  # more was captured than given back, and the invoice is not paid
+    processing_elsewhere: bool  # money is on its way by another link of the invoice
     attempt: AttemptFacts | None
 
     @property
@@ -100,7 +101,7 @@ def page_state(facts: PageFacts) -> PageState:
 
 def _by_attempt(facts: PageFacts) -> PageState:
     state = facts.attempt.state if facts.attempt else None
-    if state in (AttemptState.PROCESSING, AttemptState.PAID):
+    if facts.processing_elsewhere or state in (AttemptState.PROCESSING, AttemptState.PAID):
         return PageState.PROCESSING
     if facts.now >= facts.expires_at and facts.opening in (Opening.NONE, Opening.OVER):
         return PageState.EXPIRED

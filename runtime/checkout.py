@@ -55,7 +55,7 @@ def look(deps: Deps, link_id: str) -> PayResult:
     """Tell what Pay would lead to, and change nothing."""
     with deps.database.read() as tx:
         link = links.get(tx, link_id)
-        attempt = attempts.open_of_link(tx, link_id)
+        attempt = _attempt_in_the_way(tx, link)
         decision = _decide(invoices.get(tx, link.invoice_id), link, attempt, customer_pages.now(tx))
         return _result(tx, decision, attempt)
 
@@ -70,7 +70,7 @@ def _press_pay(deps: Deps, link_id: str, cause: Cause) -> PayResult:
         invoice = invoices.lock(tx, links.get(tx, link_id).invoice_id)
         link = links.get(tx, link_id)  # again: it may have moved until the lock was had
         now = customer_pages.now(tx)
-        attempt = _without_lapsed(tx, deps, attempts.open_of_link(tx, link_id), now)
+        attempt = _without_lapsed(tx, deps, _attempt_in_the_way(tx, link), now)
         decision = _decide(invoice, link, attempt, now)
         if decision.action == "new":
             return _reserve(tx, deps, invoice, link)
@@ -78,6 +78,11 @@ def _press_pay(deps: Deps, link_id: str, cause: Cause) -> PayResult:
         if result.action == "wait" and attempt is not None:
             _hurry(tx, deps, link, attempt)
         return result
+
+
+def _attempt_in_the_way(tx: Tx, link: Record) -> Record | None:
+    """Return the link's open attempt, else one by another link of the invoice whose money is on its way."""
+    return attempts.open_of_link(tx, link.id) or attempts.processing_elsewhere(tx, link.invoice_id, link.id)
 
 
 def _decide(invoice: Record, link: Record, attempt: Record | None, now: datetime) -> PayDecision:

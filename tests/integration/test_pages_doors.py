@@ -211,6 +211,25 @@ def test_a_lapsed_session_is_replaced_where_nobody_can_be_asked(deps: Deps, clie
     assert [state for state, _ in attempts_of(deps, case.link.id)] == ["expired", "open"]
 
 
+def test_money_on_its_way_by_the_link_before_holds_the_new_one_back(
+    deps: Deps, client: httpx.Client, case: Case
+) -> None:
+    with Workers(deps):
+        client.post(f"{case.path}/pay")
+    change(deps, f"UPDATE attempts SET state = 'processing' WHERE link_id = '{case.link.id}'")
+    make_invoice(deps, case.number, version=2, amount_minor=100)
+    new = link_of(deps, case.number)
+    path = path_of(deps, new)
+    assert new.id != case.link.id
+
+    page = client.get(path)
+
+    assert state_of(page) == "processing"
+    assert "<form" not in page.text
+    assert client.post(f"{path}/pay").headers["location"] == path
+    assert attempts_of(deps, new.id) == []
+
+
 def test_without_an_account_the_page_says_that_payment_is_not_possible(
     deps: Deps, client: httpx.Client, case: Case
 ) -> None:

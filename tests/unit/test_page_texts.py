@@ -87,8 +87,11 @@ def facts_of_all_kinds() -> list[PageFacts]:
     for state, expires, has_page in product(AttemptState, (None, NOW, NOW + timedelta(1)), (True, False)):
         attempts.append(AttemptFacts(state, expires, has_page))
     ends = (NOW - timedelta(1), NOW + timedelta(1))
-    kinds = product(LinkState, ends, InvoiceStatus, (True, False), attempts)
-    return [PageFacts(link, end, NOW, status, partly, attempt) for link, end, status, partly, attempt in kinds]
+    kinds = product(LinkState, ends, InvoiceStatus, (True, False), (True, False), attempts)
+    return [
+        PageFacts(link, end, NOW, status, partly, elsewhere, attempt)
+        for link, end, status, partly, elsewhere, attempt in kinds
+    ]
 
 
 def test_pay_is_offered_exactly_where_it_would_not_be_refused() -> None:
@@ -97,7 +100,8 @@ def test_pay_is_offered_exactly_where_it_would_not_be_refused() -> None:
     for facts in facts_of_all_kinds():
         attempt = facts.attempt
         is_open = attempt is not None and attempt.opening(NOW) is not Opening.OVER
-        if attempt is not None and attempt.state in (AttemptState.PROCESSING, AttemptState.PAID):
+        settles = attempt is not None and attempt.state in (AttemptState.PROCESSING, AttemptState.PAID)
+        if settles or facts.processing_elsewhere:
             assert page_state(facts) not in PAYABLE
             continue
         decision = may_pay(
