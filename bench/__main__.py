@@ -28,7 +28,8 @@ def main() -> int:
     if unknown:
         print(f"bench: there is no {', '.join(unknown)}; choose from {', '.join(MEASURES)}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with open_room() as room:
         report = Report(header(room))
         failed = [name for name in arguments.names or MEASURES if not _measure(name, room, report, arguments.quick)]

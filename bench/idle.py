@@ -19,7 +19,7 @@ from bench.room import PYTHON, Room, migrate, opened
 
 HOPS_OF_A_CHAIN = 3
 FULL_CHAINS = 67
-QUICK_CHAINS = 12
+QUICK_CHAINS = 8
 WARM_CHAINS = 5
 CHAIN_SECONDS = 20
 INVOICES = 200
