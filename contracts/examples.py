@@ -53,7 +53,7 @@ _DATA: dict[str, dict[str, Any]] = {
     "link.expire.v1": {"invoice": _INVOICE, "link": _LINK},
     "checkout.start.v1": {"invoice": _INVOICE, "link": _LINK, "attempt": _ATTEMPT},
     "attempt.check.v1": {"invoice": _INVOICE, "attempt": _ATTEMPT, "check_no": 2},
-    "attempt.close.v1": {"invoice": _INVOICE, "attempt": _ATTEMPT, "reason": "superseded"},
+    "attempt.close.v1": {"invoice": _INVOICE, "attempt": _ATTEMPT, "close_no": 1, "reason": "superseded"},
     "crm.update.v1": {"invoice": _INVOICE, "revision": 3},
     "crm.check.v1": {"invoice": _INVOICE, "check_no": 1},
     "exception.raised.v1": {"invoice": _INVOICE, "exception": _CASE, "reason": "partial_payment", "episode": 1},

@@ -220,15 +220,16 @@ class AttemptClose(Message):
     """Close an attempt at the provider too, because its link was settled, cancelled or replaced."""
 
     TYPE: ClassVar[str] = "attempt.close.v1"
-    FINGERPRINT: ClassVar[tuple[str, ...]] = ("attempt",)
+    FINGERPRINT: ClassVar[tuple[str, ...]] = ("attempt", "close_no")
 
     invoice: str
     attempt: str
+    close_no: Counter = 1
     reason: str
 
     def key(self) -> str:
-        """One closing per attempt."""
-        return key_of("attempt.close", self.attempt)
+        """The n-th wish to close one attempt: a refused one may be wished again."""
+        return key_of("attempt.close", self.attempt, self.close_no)
 
     def subject(self) -> str:
         """Our invoice."""
@@ -319,10 +320,11 @@ class ExceptionCleared(Message):
     exception: str
     reason: str
     episode: Counter
+    late: bool = False  # the task was still being made when the reason went
 
     def key(self) -> str:
-        """One closing per episode."""
-        return key_of("exception.cleared", self.invoice, self.reason, self.episode)
+        """One closing per episode, and one more for a task that came late."""
+        return key_of("exception.cleared", self.invoice, self.reason, self.episode, *(["late"] if self.late else []))
 
     def subject(self) -> str:
         """Our invoice."""

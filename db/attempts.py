@@ -13,6 +13,7 @@ from db.types import db_now
 from rules.links import ATTEMPT_MOVES, may_leave
 
 _OPEN = tuple(sorted(state.value for state in OPEN_ATTEMPTS))
+_UNOPENED = (AttemptState.RESERVED.value, AttemptState.UNKNOWN.value)
 
 
 def reserve(tx: Tx, link: Row[Any], account: str) -> Row[Any]:
@@ -78,12 +79,10 @@ def opened(tx: Tx, attempt_id: str, *, provider_order_id: str, pay_url: str, exp
     """Note that the order exists and where the customer pays; False: the attempt went elsewhere meanwhile."""
     moved = (
         update(attempts)
-        .where(
-            attempts.c.id == attempt_id,
-            attempts.c.state.in_((AttemptState.RESERVED.value, AttemptState.UNKNOWN.value)),
-        )
+        # A check that overtook this answer may have moved it already; the page is known only here.
+        .where(attempts.c.id == attempt_id, attempts.c.state.in_(_OPEN), attempts.c.pay_url_sealed.is_(None))
         .values(
-            state=AttemptState.OPEN.value,
+            state=case((attempts.c.state.in_(_UNOPENED), AttemptState.OPEN.value), else_=attempts.c.state),
             provider_order_id=provider_order_id,
             pay_url_sealed=tx.sealer.seal(pay_url.encode()),
             expires_at=expires_at,
@@ -91,6 +90,22 @@ def opened(tx: Tx, attempt_id: str, *, provider_order_id: str, pay_url: str, exp
         )
     )
     return bool(tx.execute(moved).rowcount)
+
+
+def refused(tx: Tx, attempt_id: str, error: str) -> bool:
+    """End an attempt that the provider would not open; False: a second opener had it opened, or it ended."""
+    moved = update(attempts).where(attempts.c.id == attempt_id, attempts.c.state.in_(_UNOPENED))
+    return bool(tx.execute(moved.values(state=AttemptState.FAILED.value, error=error, ended_at=db_now())).rowcount)
+
+
+def processing_elsewhere(tx: Tx, invoice_id: str, link_id: str) -> Row[Any] | None:
+    """Return an attempt by another link of the invoice whose money is on its way, or None."""
+    found = select(attempts).where(
+        attempts.c.invoice_id == invoice_id,
+        attempts.c.link_id != link_id,
+        attempts.c.state == AttemptState.PROCESSING.value,
+    )
+    return tx.execute(found.limit(1)).first()
 
 
 def learn_order(tx: Tx, attempt_id: str, provider_order_id: str) -> None:
@@ -119,6 +134,17 @@ def next_check(tx: Tx, attempt_id: str) -> int:
 def note_check(tx: Tx, attempt_id: str, message_id: str) -> None:
     """Remember the message of the newest check, so that an event can hasten it."""
     tx.execute(update(attempts).where(attempts.c.id == attempt_id).values(check_message_id=message_id))
+
+
+def next_close(tx: Tx, attempt_id: str) -> int:
+    """Count one more wish to close this attempt at the provider."""
+    raised = update(attempts).where(attempts.c.id == attempt_id).values(close_no=attempts.c.close_no + 1)
+    return int(tx.execute(raised.returning(attempts.c.close_no)).scalar_one())
+
+
+def note_close(tx: Tx, attempt_id: str, message_id: str) -> None:
+    """Remember the message of the newest wish to close, so that it is not wished twice at a time."""
+    tx.execute(update(attempts).where(attempts.c.id == attempt_id).values(close_message_id=message_id))
 
 
 def pay_url(tx: Tx, attempt: Row[Any]) -> str | None:

@@ -21,6 +21,7 @@ class Earlier:
 
     deadline: datetime  # after it, the call cannot still be on its way from us
     now: datetime
+    by: tuple[str, int]  # the message and claim that declared it
 
 
 def declare(tx: Tx, operation: str, reference: str, claimed: Claimed, *, call_seconds: float) -> Earlier | None:
@@ -40,7 +41,7 @@ def declare(tx: Tx, operation: str, reference: str, claimed: Claimed, *, call_se
         )
         return None
     if known.result in (None, "done", "given_up"):
-        return Earlier(known.deadline, known.now)
+        return Earlier(known.deadline, known.now, (known.message_id, known.claim_no))
     tx.execute(
         update(intents)
         .where(*same)
@@ -55,13 +56,11 @@ def declare(tx: Tx, operation: str, reference: str, claimed: Claimed, *, call_se
     return None
 
 
-def resolve(tx: Tx, operation: str, reference: str, result: str) -> None:
-    """Write what became of an intent."""
-    tx.execute(
-        update(intents)
-        .where(intents.c.operation == operation, intents.c.reference == reference, intents.c.result.is_(None))
-        .values(result=result, resolved_at=db_now())
-    )
+def resolve(tx: Tx, operation: str, reference: str, result: str, *, by: tuple[str, int] | None = None) -> None:
+    """Write what became of an intent; with `by` only if that message and claim declared it last."""
+    mine = (intents.c.message_id == by[0], intents.c.claim_no == by[1]) if by else ()
+    same = (intents.c.operation == operation, intents.c.reference == reference, intents.c.result.is_(None))
+    tx.execute(update(intents).where(*same, *mine).values(result=result, resolved_at=db_now()))
 
 
 def is_open(tx: Tx, operation: str, reference: str) -> bool:

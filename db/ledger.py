@@ -74,6 +74,7 @@ def money_of(tx: Tx, invoice_id: str, newest_link_id: str | None) -> list[Money]
             link_was=LinkState(row.state),
             link_expires_at=row.expires_at,
             link_current=row.link_id == newest_link_id,
+            link_id=row.link_id,
         )
         for row in tx.execute(found)
     ]

@@ -193,6 +193,16 @@ def _keep_conflict(tx: Tx, row: NewMessage, first_id: str) -> None:
         )
 
 
+def is_waiting(tx: Tx, message_id: str | None) -> bool:
+    """Tell whether a message is live and nobody began it; also one that this transaction is about to add."""
+    if message_id is None:
+        return False
+    if any(new.id == message_id for new in tx.pending):
+        return True
+    found = select(messages.c.id).where(messages.c.id == message_id, messages.c.state == "ready")
+    return tx.execute(found).first() is not None
+
+
 def state_of(tx: Tx, message_id: str) -> str:
     """Return ready, running, dead, or the outcome that the message ended with."""
     live = tx.execute(select(messages.c.state).where(messages.c.id == message_id)).scalar()

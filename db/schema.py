@@ -326,6 +326,8 @@ attempts = Table(
     _time("expires_at"),
     _count("check_no"),
     _word("check_message_id", nullable=True),
+    _count("close_no"),
+    _word("close_message_id", nullable=True),
     _word("error", nullable=True),
     _time("opened_at"),
     _time("ended_at"),

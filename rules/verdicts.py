@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from contracts.evidence import Evidence, OrderState, ProviderTransaction, TransactionKind
+from contracts.evidence import Evidence, OrderState, TransactionKind
 from contracts.statuses import AttemptState, Flag, InvoiceStatus, LinkState
 
 
@@ -27,6 +27,7 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate_payment"
     PAID_AFTER_CANCEL = "paid_after_cancel"
     PAID_AFTER_REFUND = "paid_after_refund"
+    CANCELLED_AFTER_PAYMENT = "cancelled_after_payment"
     CHARGEBACK = "chargeback"
     OUTCOME_UNKNOWN = "provider_outcome_unknown"
     PROVIDER_REFUSED = "provider_refused"
@@ -65,6 +66,7 @@ class Money:
     link_was: LinkState  # before any of this evidence was applied
     link_expires_at: datetime
     link_current: bool  # it belongs to the newest link of the invoice
+    link_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +75,16 @@ class InvoiceView:
 
     amount_minor: int
     currency: str
-    cancelled: bool  # by its CRM
+    cancelled_at: datetime | None  # by its CRM
     accept_partial: bool
     link: LinkState | None  # the newest link
     any_open_attempt: bool
     last_attempt: AttemptState | None
+
+    @property
+    def cancelled(self) -> bool:
+        """Tell whether the CRM wants no money any more."""
+        return self.cancelled_at is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +122,7 @@ MONEY_REASONS = frozenset(
         Reason.DUPLICATE,
         Reason.PAID_AFTER_CANCEL,
         Reason.PAID_AFTER_REFUND,
+        Reason.CANCELLED_AFTER_PAYMENT,
         Reason.CHARGEBACK,
     }
 )
@@ -150,32 +158,78 @@ def mismatch(evidence: Evidence, reference: str, provider_order_id: str | None) 
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Balance:
+    """How the money of an invoice went up and down, in its own currency."""
+
+    captured: int
+    returned: int  # refunds and reversals
+    charged_back: int
+    peak: int  # the most that was kept at a time, since nothing was kept last
+    reached_at: datetime | None  # when the peak reached what was asked
+    again_after_return: bool  # money came by a link whose money had all been given back
+
+    @property
+    def kept(self) -> int:
+        """What is with the merchant now."""
+        return self.captured - self.returned - self.charged_back
+
+
 def stand(view: InvoiceView, money: Iterable[Money]) -> Standing:
     """Recompute an invoice from all its money."""
-    facts = sorted(money, key=lambda fact: fact.occurred_at)
+    facts = sorted(money, key=_by_time)
     same = [fact for fact in facts if fact.currency == view.currency]
     captures = [fact for fact in same if fact.kind is TransactionKind.CAPTURE]
-    paid = sum(fact.amount_minor for fact in captures)
-    refunded = sum(
-        fact.amount_minor for fact in same if fact.kind in (TransactionKind.REFUND, TransactionKind.REVERSAL)
-    )
-    charged_back = sum(fact.amount_minor for fact in same if fact.kind is TransactionKind.CHARGEBACK)
-    kept = paid - refunded - charged_back
-
-    verdicts = [*_capture_verdicts(view, captures), *_return_verdicts(view, facts, paid, refunded)]
-    reasons = _reasons(view, captures, paid, refunded, charged_back, kept)
+    balance = _balance(view, same)
+    verdicts = [*_capture_verdicts(view, captures), *_return_verdicts(facts, balance)]
     if len(same) != len(facts):
         verdicts.append(Verdict("currency.other", "money in another currency than the invoice's"))
+    reasons = _reasons(view, captures, balance)
+    if _keeps_other_currency(view, facts):
         reasons.add(Reason.WRONG_CURRENCY)
     return Standing(
-        status=_status(view, paid=paid, refunded=refunded, kept=kept, reasons=reasons),
-        flags=tuple(sorted(_flags(view, captures, paid, refunded, charged_back))),
-        paid_minor=paid,
-        refunded_minor=refunded + charged_back,
-        paid_at=_paid_at(view, captures),
+        status=_status(view, balance, reasons),
+        flags=tuple(sorted(_flags(view, captures, balance))),
+        paid_minor=balance.captured,
+        refunded_minor=balance.returned + balance.charged_back,
+        paid_at=balance.reached_at or _accepted_at(view, captures, balance),
         verdicts=tuple(verdicts),
         reasons=frozenset(reasons),
     )
+
+
+def _by_time(fact: Money) -> tuple[object, ...]:
+    return fact.occurred_at, fact.kind, fact.currency, fact.amount_minor, fact.link_id, fact.link_was, fact.link_current
+
+
+def _balance(view: InvoiceView, facts: list[Money]) -> _Balance:
+    totals = dict.fromkeys(TransactionKind, 0)
+    kept = peak = 0
+    reached_at: datetime | None = None
+    used: set[str] = set()
+    again = False
+    for fact in facts:
+        totals[fact.kind] += fact.amount_minor
+        if fact.kind is TransactionKind.CAPTURE:
+            # A newer link is a new start; the same one again, or an older one, is not.
+            again |= bool(used) and kept <= 0 and (fact.link_id in used or not fact.link_current)
+            used.add(fact.link_id)
+            if kept <= 0:
+                peak, reached_at = 0, None
+            kept += fact.amount_minor
+            peak = max(peak, kept)
+            reached_at = reached_at or (fact.occurred_at if peak >= view.amount_minor else None)
+        else:
+            kept -= fact.amount_minor
+    returned = totals[TransactionKind.REFUND] + totals[TransactionKind.REVERSAL]
+    return _Balance(
+        totals[TransactionKind.CAPTURE], returned, totals[TransactionKind.CHARGEBACK], peak, reached_at, again
+    )
+
+
+def _accepted_at(view: InvoiceView, captures: list[Money], balance: _Balance) -> datetime | None:
+    """Return when a part came that the policy accepts."""
+    return captures[-1].occurred_at if view.accept_partial and balance.kept > 0 else None
 
 
 def _capture_verdicts(view: InvoiceView, captures: list[Money]) -> list[Verdict]:
@@ -211,11 +265,11 @@ def _link_verdicts(fact: Money) -> list[Verdict]:
     return []
 
 
-def _return_verdicts(view: InvoiceView, facts: list[Money], paid: int, refunded: int) -> list[Verdict]:
+def _return_verdicts(facts: list[Money], balance: _Balance) -> list[Verdict]:
     verdicts = []
     kinds = {fact.kind for fact in facts}
     if TransactionKind.REFUND in kinds:
-        rule = "refund.full" if refunded >= paid else "refund.partial"
+        rule = "refund.full" if balance.returned >= balance.captured else "refund.partial"
         verdicts.append(Verdict(rule, "the provider gave money back"))
     if TransactionKind.REVERSAL in kinds:
         verdicts.append(Verdict("reversal", "the provider took the capture back"))
@@ -224,19 +278,29 @@ def _return_verdicts(view: InvoiceView, facts: list[Money], paid: int, refunded:
     return verdicts
 
 
-def _reasons(
-    view: InvoiceView, captures: list[Money], paid: int, refunded: int, charged_back: int, kept: int
-) -> set[Reason]:
+def _keeps_other_currency(view: InvoiceView, facts: list[Money]) -> bool:
+    """Tell whether money in another currency came and was not given back."""
+    kept: dict[str, int] = {}
+    for fact in facts:
+        sign = 1 if fact.kind is TransactionKind.CAPTURE else -1
+        kept[fact.currency] = kept.get(fact.currency, 0) + sign * fact.amount_minor
+    return any(amount > 0 for currency, amount in kept.items() if currency != view.currency)
+
+
+def _reasons(view: InvoiceView, captures: list[Money], balance: _Balance) -> set[Reason]:
     reasons: set[Reason] = set()
-    if charged_back:
+    if balance.charged_back:
         reasons.add(Reason.CHARGEBACK)
-    if kept <= 0:
+    if balance.kept <= 0:
         return reasons
-    if view.cancelled:
-        reasons.add(Reason.PAID_AFTER_CANCEL)
-    elif 0 < kept < view.amount_minor and not refunded and not charged_back and not view.accept_partial:
+    if balance.again_after_return:
+        reasons.add(Reason.PAID_AFTER_REFUND)
+    if view.cancelled_at is not None:
+        came_later = any(fact.occurred_at > view.cancelled_at for fact in captures)
+        reasons.add(Reason.PAID_AFTER_CANCEL if came_later else Reason.CANCELLED_AFTER_PAYMENT)
+    elif balance.peak < view.amount_minor and not view.accept_partial:
         reasons.add(Reason.PARTIAL)
-    if kept > view.amount_minor:
+    if balance.kept > view.amount_minor:
         reasons.add(Reason.DUPLICATE if _paid_twice(view, captures) else Reason.OVERPAID)
     return reasons
 
@@ -250,15 +314,15 @@ def _paid_twice(view: InvoiceView, captures: list[Money]) -> bool:
     return False
 
 
-def _flags(view: InvoiceView, captures: list[Money], paid: int, refunded: int, charged_back: int) -> set[Flag]:
+def _flags(view: InvoiceView, captures: list[Money], balance: _Balance) -> set[Flag]:
     flags: set[Flag] = set()
-    if 0 < paid < view.amount_minor:
+    if balance.kept > 0 and balance.peak < view.amount_minor:
         flags.add(Flag.PARTIAL)
-    if paid > view.amount_minor:
+    if balance.kept > view.amount_minor:
         flags.add(Flag.DUPLICATE if _paid_twice(view, captures) else Flag.OVERPAID)
-    if 0 < refunded + charged_back < paid:
+    if balance.captured > balance.kept > 0:
         flags.add(Flag.PARTIALLY_REFUNDED)
-    if charged_back:
+    if balance.charged_back:
         flags.add(Flag.CHARGEBACK)
     rules = {verdict.rule_id for fact in captures for verdict in _link_verdicts(fact)}
     if "link.late" in rules:
@@ -268,24 +332,16 @@ def _flags(view: InvoiceView, captures: list[Money], paid: int, refunded: int, c
     return flags
 
 
-def _paid_at(view: InvoiceView, captures: list[Money]) -> datetime | None:
-    """Return when the whole amount had come; for a partial payment nothing."""
-    running = 0
-    for fact in captures:
-        running += fact.amount_minor
-        if running >= view.amount_minor:
-            return fact.occurred_at
-    return None
-
-
-def _status(view: InvoiceView, *, paid: int, refunded: int, kept: int, reasons: set[Reason]) -> InvoiceStatus:
+def _status(view: InvoiceView, balance: _Balance, reasons: set[Reason]) -> InvoiceStatus:
     if reasons & REVIEW_REASONS:
         return InvoiceStatus.MANUAL_REVIEW
-    if paid >= view.amount_minor:
-        return InvoiceStatus.REFUNDED if kept <= 0 else InvoiceStatus.PAID
-    if paid and kept <= 0:
-        return InvoiceStatus.REFUNDED
-    return _status_without_money(view)
+    if balance.kept <= 0:
+        # A link that is active again was made, or left open, after the money went back: the invoice can be paid.
+        open_again = not balance.captured or view.link is LinkState.ACTIVE
+        return _status_without_money(view) if open_again else InvoiceStatus.REFUNDED
+    # A policy that accepts a part settles the invoice with it; the flag says so.
+    reached = balance.peak >= view.amount_minor or view.accept_partial
+    return InvoiceStatus.PAID if reached else _status_without_money(view)
 
 
 def _status_without_money(view: InvoiceView) -> InvoiceStatus:
@@ -299,8 +355,3 @@ def _status_without_money(view: InvoiceView) -> InvoiceStatus:
     if view.link is LinkState.CANCELLED:
         return InvoiceStatus.CANCELLED
     return InvoiceStatus.PENDING
-
-
-def describes(transaction: ProviderTransaction) -> str:
-    """Return a short sentence about a transaction, for tasks and timelines."""
-    return f"{transaction.kind.value} {transaction.amount_minor} {transaction.currency} (minor units)"

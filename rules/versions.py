@@ -16,17 +16,20 @@ class VersionDecision:
 
 
 def decide_version(
-    wanted: int | None, content: bytes, known: Mapping[int, bytes], cancelled_through: int
+    wanted: int | None, content: bytes, known: Mapping[int, bytes], cancelled_through: int, *, came_late: bool = False
 ) -> VersionDecision:
     """Decide about a version, or about content without one, given the fingerprints of every known version.
 
-    A sender without versions gets the next one when the content differs from the newest; an older version that arrives
-    late changes nothing; the same version with other content is a conflict.
+    A sender without versions gets the next one when the content differs from the newest, unless it `came_late`: sent
+    before the newest. An older version that arrives late changes nothing; the same version with other content is a
+    conflict.
     """
     newest = max(known, default=0)
     if wanted is None:
         if known.get(newest) == content:
             return VersionDecision(newest, "unchanged")
+        if came_late:
+            return VersionDecision(newest, "superseded")
         return VersionDecision(max(newest, cancelled_through) + 1, "accepted")
     if wanted in known:
         return VersionDecision(wanted, "unchanged" if known[wanted] == content else "conflict")

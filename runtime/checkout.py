@@ -73,6 +73,10 @@ def _press_pay(deps: Deps, link_id: str, cause: Cause) -> PayResult:
         attempt = _without_lapsed(tx, deps, _attempt_in_the_way(tx, link), now)
         decision = _decide(invoice, link, attempt, now)
         if decision.action == "new":
+            elsewhere = attempts.processing_elsewhere(tx, invoice.id, link.id)
+            if elsewhere is not None:  # money is on its way by an older link: a second payment must not start
+                request_check(tx, elsewhere)
+                return PayResult("wait", elsewhere.state, elsewhere.id)
             return _reserve(tx, deps, invoice, link)
         result = _result(tx, decision, attempt)
         if result.action == "wait" and attempt is not None:

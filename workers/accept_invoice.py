@@ -10,9 +10,9 @@ Gives up  After 10 tries over about 25 minutes: dead letter.
 from datetime import timedelta
 
 from contracts.ids import new_id
-from contracts.messages import AttemptClose, InvoiceAccepted, InvoiceCreated, LinkCreate, LinkExpire
-from contracts.statuses import LinkState
-from db import attempts, audit, invoices, links
+from contracts.messages import InvoiceAccepted, InvoiceCreated, LinkCreate, LinkExpire
+from contracts.statuses import AttemptState, LinkState
+from db import attempts, audit, exceptions, invoices, links
 from db.tx import Record, Tx
 from gateways.providers.base import Opens
 from rules.verdicts import Reason
@@ -20,7 +20,7 @@ from rules.versions import VersionDecision, decide_version
 from runtime.deps import Deps
 from runtime.tokens import token_hash
 from workers.stage import DONE, Outcome, Schedule, stage
-from workers.standing import announce, raise_exception, restand
+from workers.standing import announce, ask_to_close, raise_exception, restand
 
 
 @stage(InvoiceCreated, schedule=Schedule.growing(10, first=1, longest=600), time_limit=timedelta(milliseconds=1800))
@@ -28,11 +28,14 @@ def accept_invoice(message: InvoiceCreated, deps: Deps) -> Outcome:
     """Accept one version of one invoice."""
     content = message.model_copy(update={"version": None}).fingerprint()
     with deps.concluding(message) as tx:
+        invoices.lock_name(tx, message.crm, message.type, message.invoice_id)
         through = invoices.cancelled_through(tx, message.crm, message.type, message.invoice_id)
         account = deps.settings.account_for(message.currency, message.account)
         first = message.version or through + 1
         invoice, is_new = invoices.lock_named(tx, message, account=account or "", version=first)
-        decision = decide_version(message.version, content, invoices.versions(tx, invoice.id), through)
+        late = deps.claim.id < invoices.newest_message(tx, invoice.id)
+        known = invoices.versions(tx, invoice.id)
+        decision = decide_version(message.version, content, known, through, came_late=late)
         _take(tx, deps, message, invoice, decision, content=content, is_new=is_new)
         _answer(tx, deps, message, decision)
     return DONE
@@ -54,7 +57,7 @@ def _take(
     if decision.arrival not in ("accepted", "cancelled"):
         return
     invoices.add_version(tx, invoice.id, message, version=decision.version, content=content, message_id=deps.claim.id)
-    if invoice.paid_minor:
+    if invoice.paid_minor > invoice.refunded_minor:
         detail = "the CRM changed the invoice after money came: decide there, then send a version or refund"
         raise_exception(tx, invoice.id, Reason.CHANGED_AFTER_PAYMENT, detail)
         return
@@ -77,7 +80,13 @@ def _supersede(tx: Tx, invoice_id: str) -> None:
     """Close the link of the version before; an order that a customer may still pay is closed at the provider too."""
     links.move_active(tx, invoice_id, LinkState.SUPERSEDED)
     for attempt in attempts.open_of_invoice(tx, invoice_id):
-        tx.then(AttemptClose(invoice=invoice_id, attempt=attempt.id, reason="superseded"))
+        if attempt.state == AttemptState.UNKNOWN:
+            # Nobody could be asked about it; who sends a new version has decided. Its money would still be found.
+            attempts.move(tx, attempt.id, AttemptState.CLOSED, error="superseded")
+        else:
+            ask_to_close(tx, attempt, "superseded")
+    for reason in (Reason.OUTCOME_UNKNOWN, Reason.VERSION_CONFLICT, Reason.CHANGED_AFTER_PAYMENT):
+        exceptions.clear(tx, invoice_id, reason)
 
 
 def _make_link(tx: Tx, deps: Deps, message: InvoiceCreated, invoice: Record) -> None:

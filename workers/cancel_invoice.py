@@ -8,18 +8,19 @@ Gives up  After 10 tries over about 25 minutes: dead letter.
 
 from datetime import timedelta
 
-from contracts.messages import AttemptClose, InvoiceCancelled
+from contracts.messages import InvoiceCancelled
 from contracts.statuses import LinkState
 from db import attempts, audit, invoices, links
 from runtime.deps import Deps
 from workers.stage import DONE, Outcome, Schedule, stage
-from workers.standing import restand
+from workers.standing import ask_to_close, restand
 
 
 @stage(InvoiceCancelled, schedule=Schedule.growing(10, first=1, longest=600), time_limit=timedelta(milliseconds=1800))
 def cancel_invoice(message: InvoiceCancelled, deps: Deps) -> Outcome:
     """Cancel every version up to the message's."""
     with deps.concluding(message) as tx:
+        invoices.lock_name(tx, message.crm, message.type, message.invoice_id)
         invoice = invoices.find(tx, message.crm, message.invoice_id, message.type)
         if invoice is not None:
             invoice = invoices.lock(tx, invoice.id)
@@ -30,6 +31,6 @@ def cancel_invoice(message: InvoiceCancelled, deps: Deps) -> Outcome:
             actor = f"crm:{message.crm}:{message.cancelled_by or '-'}"
             audit.write(tx, actor=actor, action="link.cancelled", subject=invoice.id, reason=message.reason or "")
         for attempt in attempts.open_of_invoice(tx, invoice.id):
-            tx.then(AttemptClose(invoice=invoice.id, attempt=attempt.id, reason="cancelled"))
+            ask_to_close(tx, attempt, "cancelled")
         restand(tx, invoice.id)
     return DONE

@@ -11,13 +11,20 @@ from datetime import timedelta
 from contracts.messages import CrmCheck
 from db import invoices
 from gateways.errors import Unavailable
+from rules.verdicts import Reason
 from runtime.deps import Deps
 from workers.stage import ALREADY_DONE, DONE, NOT_YET, REFUSED, Outcome, Schedule, stage
 from workers.standing import announce
 from workers.update_crm import payable_of
 
 
-@stage(CrmCheck, schedule=Schedule.growing(10, first=5, longest=1800), time_limit=timedelta(seconds=20))
+@stage(
+    CrmCheck,
+    schedule=Schedule.growing(10, first=5, longest=1800),
+    time_limit=timedelta(seconds=20),
+    max_waits=2000,
+    waits_end_in=Reason.DEAD_LETTER,
+)
 def check_crm(message: CrmCheck, deps: Deps) -> Outcome:
     """Compare one record with its last written revision."""
     with deps.begin() as tx:
@@ -25,7 +32,7 @@ def check_crm(message: CrmCheck, deps: Deps) -> Outcome:
     if message.check_no < invoice.crm_check_no:
         return ALREADY_DONE
     if invoice.crm_revision < invoice.revision:
-        return NOT_YET(5, "a write of the current state is still due")
+        return NOT_YET(30, "a write of the current state is still due")
     crm = deps.crms.get(invoice.crm)
     if crm is None:
         return REFUSED(f"no CRM named {invoice.crm} is configured here")

@@ -11,12 +11,15 @@ from datetime import timedelta
 from contracts.messages import AttemptClose
 from contracts.statuses import OPEN_ATTEMPTS, AttemptState
 from db import attempts, intents, invoices
-from gateways.errors import Refused
+from gateways.errors import Refused, Unavailable
 from runtime.checks import request_check
 from runtime.deps import Deps
 from workers.opening import CREATE_ORDER
 from workers.stage import ALREADY_DONE, DONE, NOT_YET, Outcome, Schedule, stage
 from workers.standing import restand
+
+# What we closed ourselves may still be open there: its order's id was not known then.
+_CLOSABLE = OPEN_ATTEMPTS | {AttemptState.CLOSED}
 
 
 @stage(AttemptClose, schedule=Schedule.growing(10, first=5, longest=1800), time_limit=timedelta(seconds=20))
@@ -25,11 +28,14 @@ def close_attempt(message: AttemptClose, deps: Deps) -> Outcome:
     with deps.begin() as tx:
         attempt = attempts.get(tx, message.attempt)
         being_created = intents.is_open(tx, CREATE_ORDER, attempt.reference)
-    if AttemptState(attempt.state) not in OPEN_ATTEMPTS:
+    if AttemptState(attempt.state) not in _CLOSABLE:
         return ALREADY_DONE
     provider = deps.providers[attempt.account]
     if attempt.provider_order_id is None and (being_created or attempt.state == AttemptState.UNKNOWN):
         return NOT_YET(5, "the order's creation has no known end yet")
+
+    if attempt.state == AttemptState.CLOSED and attempt.provider_order_id is None:
+        return ALREADY_DONE
 
     closed = attempt.provider_order_id is None
     if attempt.provider_order_id is not None and provider.capabilities.cancel:
@@ -37,6 +43,8 @@ def close_attempt(message: AttemptClose, deps: Deps) -> Outcome:
 
     with deps.concluding(message) as tx:
         invoices.lock(tx, message.invoice)
+        if closed and attempts.lock(tx, attempt.id).provider_order_id != attempt.provider_order_id:
+            raise Unavailable("the order was made meanwhile; it is closed in the next try")
         if closed:
             attempts.move(tx, attempt.id, AttemptState.CLOSED, error=message.reason)
         if attempt.provider_order_id is not None:

@@ -12,7 +12,7 @@ from contracts.messages import ExceptionCleared
 from db import exceptions, intents, invoices
 from runtime.deps import Deps
 from workers.give_task import CREATE_TASK
-from workers.stage import ALREADY_DONE, DONE, NOT_YET, REFUSED, Outcome, Schedule, stage
+from workers.stage import ALREADY_DONE, DONE, REFUSED, Outcome, Schedule, stage
 
 
 @stage(ExceptionCleared, schedule=Schedule.growing(14, first=2, longest=3600), time_limit=timedelta(seconds=20))
@@ -21,9 +21,8 @@ def close_task(message: ExceptionCleared, deps: Deps) -> Outcome:
     with deps.begin() as tx:
         invoice = invoices.get(tx, message.invoice)
         exception = exceptions.lock(tx, message.exception)
-        if exception.task_state == "none" and intents.is_open(tx, CREATE_TASK, exception.id):
-            return NOT_YET(1, "the task is being made right now")
-        if exception.task_state == "none":
+        # Where the task is being made right now, its maker finds the case closed, and asks for this again.
+        if exception.task_state == "none" and not intents.is_open(tx, CREATE_TASK, exception.id):
             exceptions.set_task(tx, exception.id, "skipped")
     if exception.task_state != "open":
         return ALREADY_DONE

@@ -20,9 +20,10 @@ import structlog
 
 from contracts.catalog import Queue
 from contracts.ids import new_id
-from db import invoices, message_store
+from db import exceptions, invoices, message_store
 from db.database import Trouble, trouble_of
 from db.message_store import Claimed, ClaimLost, Failure
+from db.tx import Tx
 from gateways.errors import GatewayError, Refused, Unavailable
 from rules.verdicts import Reason
 from runtime import points
@@ -52,6 +53,7 @@ class _Lane:
     lease_seconds: float
     drains: int = 0
     again: bool = False
+    served_at: float = 0.0
 
     @property
     def is_full(self) -> bool:
@@ -70,7 +72,6 @@ class Executor:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self.held = Held(deps.database)
-        self.heard: dict[str, float] = dict.fromkeys(queues, 0.0)
 
     @property
     def queues(self) -> list[str]:
@@ -82,10 +83,13 @@ class Executor:
 
         A quick lane that enough threads drain already is only told to look once more: so it claims more at a time.
         """
-        self.heard[queue] = time.monotonic()
-        lanes = [lane for lane in self._lanes[queue] if message_type is None or message_type in lane.stages]
+        lanes = [lane for lane in self._lanes[queue] if message_type in lane.stages] or self._lanes[queue]
         more = [self._drain(lane, named if lane.size == 1 else None) for lane in lanes]  # every lane, then the answer
         return any(more)
+
+    def served_at(self, queue: str) -> float:
+        """Return when (monotonic) the queue's longest neglected kind was looked at last."""
+        return min((lane.served_at for lane in self._lanes[queue]), default=time.monotonic())
 
     def _drain(self, lane: _Lane, named: str | None) -> bool:
         if not self._enter(lane):
@@ -110,6 +114,7 @@ class Executor:
 
     def _enter(self, lane: _Lane) -> bool:
         with self._lock:
+            lane.served_at = time.monotonic()
             if lane.is_full:
                 lane.again = True
                 return False
@@ -228,9 +233,12 @@ class Executor:
                 self._tell_manager(tx, claimed, Reason.DEAD_LETTER, f"{claimed.type}: {_safe_text(error)}")
         return "failed" if pause is not None else "dead"
 
-    def _tell_manager(self, tx: object, claimed: Claimed, reason: Reason, detail: str) -> None:
-        if claimed.queue != Queue.MANAGER_TASKS and invoices.exists(tx, claimed.subject):  # type: ignore[arg-type]
-            raise_exception(tx, claimed.subject, reason, detail)  # type: ignore[arg-type]
+    def _tell_manager(self, tx: Tx, claimed: Claimed, reason: Reason, detail: str) -> None:
+        if claimed.queue == Queue.MANAGER_TASKS or not invoices.exists(tx, claimed.subject):
+            return
+        if claimed.queue == Queue.CRM_UPDATE and Reason.CRM_REFUSED in exceptions.open_reasons(tx, claimed.subject):
+            return  # the manager knows already, and why
+        raise_exception(tx, claimed.subject, reason, detail)
 
     def _give_back(self, claimed: Claimed, seconds: float = 0.0, *, swallow: bool = True) -> None:
         try:

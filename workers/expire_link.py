@@ -8,12 +8,12 @@ Gives up  After 10 tries over about 25 minutes: dead letter, and the manager is 
 
 from datetime import timedelta
 
-from contracts.messages import AttemptClose, LinkExpire
+from contracts.messages import LinkExpire
 from contracts.statuses import LinkState
 from db import attempts, audit, invoices, links
 from runtime.deps import Deps
 from workers.stage import DONE, Outcome, Schedule, stage
-from workers.standing import restand
+from workers.standing import ask_to_close, restand
 
 
 @stage(LinkExpire, schedule=Schedule.growing(10, first=1, longest=600), time_limit=timedelta(milliseconds=1800))
@@ -25,6 +25,6 @@ def expire_link(message: LinkExpire, deps: Deps) -> Outcome:
             return DONE
         audit.write(tx, actor="paylinks", action="link.expired", subject=message.invoice, link=message.link)
         for attempt in attempts.open_of_invoice(tx, message.invoice):
-            tx.then(AttemptClose(invoice=message.invoice, attempt=attempt.id, reason="expired"))
+            ask_to_close(tx, attempt, "expired")
         restand(tx, message.invoice)
     return DONE

@@ -8,7 +8,7 @@ Gives up  After 14 tries over about 8 hours: dead letter.
 
 from datetime import timedelta
 
-from contracts.messages import ExceptionRaised
+from contracts.messages import ExceptionCleared, ExceptionRaised
 from contracts.money import display
 from db import exceptions, intents, invoices
 from db.intents import Earlier
@@ -49,8 +49,11 @@ def give_task(message: ExceptionRaised, deps: Deps) -> Outcome:
     points.reach(f"{deps.claim.queue}.{points.CALLED}")
 
     with deps.concluding(message) as tx:
+        now = exceptions.lock(tx, exception.id)
         intents.resolve(tx, CREATE_TASK, exception.id, "done")
         exceptions.set_task(tx, exception.id, "open", task_id)
+        if now.state == "closed":  # it ended while the task was being made
+            tx.then(ExceptionCleared(**message.model_dump(), late=True))
     return DONE
 
 
@@ -58,7 +61,7 @@ def _create(deps: Deps, crm: Crm, invoice: Record, exception: Record) -> str:
     try:
         return crm.create_task(_task(invoice, exception))
     except (Unavailable, Refused):
-        _forget(deps, exception)
+        _forget(deps, exception, (deps.claim.id, deps.claim.claim_no))
         raise
 
 
@@ -68,13 +71,13 @@ def _not_found(deps: Deps, exception: Record, earlier: Earlier | None) -> Outcom
         left = (earlier.deadline - earlier.now).total_seconds() + SETTLE_SECONDS
         if left > 0:
             return NOT_YET(max(left, 0.5), "a lost call may still make the task")
-    _forget(deps, exception)
+        _forget(deps, exception, earlier.by)
     return NOT_YET(0.0, "the lost call never made the task: make it now")
 
 
-def _forget(deps: Deps, exception: Record) -> None:
+def _forget(deps: Deps, exception: Record, by: tuple[str, int]) -> None:
     with deps.begin() as tx:
-        intents.resolve(tx, CREATE_TASK, exception.id, "not_done")
+        intents.resolve(tx, CREATE_TASK, exception.id, "not_done", by=by)
 
 
 def _task(invoice: Record, exception: Record) -> TaskRequest:

@@ -42,7 +42,7 @@ class Held:
         """Keep claims of this database."""
         self._database = database
         self._lock = threading.Lock()
-        self._holds: dict[str, _Hold] = {}
+        self._holds: dict[tuple[str, int], _Hold] = {}
         self._company = _Company()
 
     def take(self, claimed: list[Claimed], lease_seconds: float) -> None:
@@ -50,12 +50,12 @@ class Held:
         renew_at = time.monotonic() + lease_seconds / 3
         with self._lock:
             for one in claimed:
-                self._holds[one.id] = _Hold(one, lease_seconds, renew_at)
+                self._holds[one.id, one.claim_no] = _Hold(one, lease_seconds, renew_at)
 
     def release(self, claimed: Claimed) -> None:
         """Stop keeping a lease."""
         with self._lock:
-            self._holds.pop(claimed.id, None)
+            self._holds.pop((claimed.id, claimed.claim_no), None)
 
     def all(self) -> list[Claimed]:
         """Return everything that is held."""
@@ -68,7 +68,7 @@ class Held:
         alone = claimed.lapses >= message_store.ALONE_AFTER_LAPSES
         with self._company.alone() if alone else self._company.shared():
             with self._lock:
-                hold = self._holds[claimed.id]
+                hold = self._holds[claimed.id, claimed.claim_no]
                 hold.thread_id, hold.deadline = threading.get_ident(), time.monotonic() + limit_seconds
             try:
                 yield

@@ -18,10 +18,10 @@ from gateways.providers.base import CreateMode, OrderRequest, Provider, Provider
 from rules.links import next_check_seconds, session_life
 from rules.verdicts import Reason
 from runtime import points
-from runtime.checks import schedule_check
+from runtime.checks import request_check, schedule_check
 from runtime.deps import Deps
 from workers.stage import ALREADY_DONE, DONE, NOT_YET, SUPERSEDED, Outcome
-from workers.standing import raise_exception, restand
+from workers.standing import ask_to_close, raise_exception, restand
 
 CREATE_ORDER = "create_order"
 # No create call of ours is still on its way after this.
@@ -39,9 +39,7 @@ def open_attempt(message: Opening, deps: Deps) -> Outcome:
         if attempt.state not in (AttemptState.RESERVED, AttemptState.UNKNOWN):
             return ALREADY_DONE
         provider = deps.providers[attempt.account]
-        earlier = None
-        if provider.capabilities.create is not CreateMode.IDEMPOTENT:
-            earlier = intents.declare(tx, CREATE_ORDER, attempt.reference, deps.claim, call_seconds=CALL_SECONDS)
+        earlier = intents.declare(tx, CREATE_ORDER, attempt.reference, deps.claim, call_seconds=CALL_SECONDS)
         if link.state != LinkState.ACTIVE and earlier is None:
             intents.resolve(tx, CREATE_ORDER, attempt.reference, "not_done")
             attempts.move(tx, attempt.id, AttemptState.CLOSED, error=f"link {link.state}")
@@ -50,13 +48,14 @@ def open_attempt(message: Opening, deps: Deps) -> Outcome:
     points.reach(f"{deps.claim.queue}.{points.INTENT}")
 
     # No transaction is open here: a slow provider must not hold a row.
-    if earlier is not None:
+    # An idempotent create is its own question: it gives the order that an earlier call may have made.
+    if earlier is not None and provider.capabilities.create is not CreateMode.IDEMPOTENT:
         return _recover(message, deps, provider, attempt, earlier)
     request = _request(deps, invoice, link, attempt, provider)
     try:
         order = provider.create_order(request)
     except Unavailable:
-        _forget(deps, attempt)
+        _forget(deps, attempt, (deps.claim.id, deps.claim.claim_no))
         raise
     except Refused as error:
         return _refused(message, deps, attempt, error)
@@ -90,13 +89,14 @@ def _opened(message: Opening, deps: Deps, attempt: Record, order: ProviderOrder)
             pay_url=order.pay_url,
             expires_at=order.expires_at,
         )
-        if not moved:  # an event told more than we know, or it was closed meanwhile: keep its order id, and look
+        if not moved:  # it ended meanwhile: keep the order's id, close it, and look
             attempts.learn_order(tx, attempt.id, order.provider_order_id)
-        schedule_check(
-            tx,
-            attempts.lock(tx, attempt.id),
-            delay_seconds=next_check_seconds(0) * deps.settings.time_scale if moved else 0.0,
-        )
+        if not moved or links.get(tx, attempt.link_id).state != LinkState.ACTIVE:
+            ask_to_close(tx, attempt, "its link closed while it was opened")
+            request_check(tx, attempt)
+        else:
+            delay = next_check_seconds(0) * deps.settings.time_scale
+            schedule_check(tx, attempts.lock(tx, attempt.id), delay_seconds=delay)
         restand(tx, attempt.invoice_id)
     return DONE
 
@@ -111,7 +111,7 @@ def _recover(message: Opening, deps: Deps, provider: Provider, attempt: Record, 
         if earlier.now < settled:
             pause = max((settled - earlier.now).total_seconds(), 0.5)
             return NOT_YET(min(pause, 30.0), "a lost create may still arrive at the provider")
-        _forget(deps, attempt)
+        _forget(deps, attempt, earlier.by)
         return NOT_YET(0.0, "the lost create never arrived: create it now")
     if order.pay_url is not None:
         return _opened(message, deps, attempt, order)
@@ -154,16 +154,16 @@ def _refused(message: Opening, deps: Deps, attempt: Record, error: Refused) -> O
     with deps.concluding(message, outcome="refused", detail=error.detail) as tx:
         invoices.lock(tx, attempt.invoice_id)
         intents.resolve(tx, CREATE_ORDER, attempt.reference, "not_done")
-        attempts.move(tx, attempt.id, AttemptState.FAILED, error=error.code or "refused")
-        raise_exception(tx, attempt.invoice_id, Reason.PROVIDER_REFUSED, error.detail)
+        if attempts.refused(tx, attempt.id, error.code or "refused"):
+            raise_exception(tx, attempt.invoice_id, Reason.PROVIDER_REFUSED, error.detail)
         restand(tx, attempt.invoice_id)
     return DONE
 
 
-def _forget(deps: Deps, attempt: Record) -> None:
-    """Note that surely nothing happened, so that the next try may call."""
+def _forget(deps: Deps, attempt: Record, by: tuple[str, int]) -> None:
+    """Note that surely nothing came of this caller's intent, so that the next try may call."""
     with deps.begin() as tx:
-        intents.resolve(tx, CREATE_ORDER, attempt.reference, "not_done")
+        intents.resolve(tx, CREATE_ORDER, attempt.reference, "not_done", by=by)
 
 
 LIMIT = timedelta(seconds=CALL_SECONDS)

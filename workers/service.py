@@ -29,6 +29,7 @@ from workers.relay import sweep
 
 # Rarer than the relay's: it only matters where no relay runs.
 SWEEP_SECONDS = 4.0
+LAST_RUNS_SECONDS = 3.0
 
 log = structlog.get_logger()
 
@@ -96,9 +97,12 @@ class Service:
         """Give back what still runs, and let go of everything."""
         if self._executor is None or self._pool is None:
             return
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        until = time.monotonic() + LAST_RUNS_SECONDS
+        while self._executor.held.all() and time.monotonic() < until:
+            time.sleep(0.05)  # what the poller began has no thread of dramatiq's that waited for it
         for thread in self._threads:
             thread.stop()
-        self._pool.shutdown(wait=False, cancel_futures=True)
         self._executor.give_back_all()
         self.publisher.stop()
         log.info("worker.stopped", pid=os.getpid())
@@ -124,7 +128,7 @@ class Service:
             return
         silent = time.monotonic() - self.deps.settings.poll_interval.total_seconds()
         for queue in self.executor.queues:
-            if self.executor.heard[queue] < silent:
+            if self.executor.served_at(queue) < silent:
                 self._ask(queue)
             self._pool.submit(self.executor.serve_alone, queue)
 

@@ -12,7 +12,7 @@ from contracts.evidence import Evidence, OrderState
 from contracts.messages import AttemptClose, CrmUpdate, PaymentStatusChanged
 from contracts.results import PaymentResult
 from contracts.statuses import AttemptState, FiscalStatus, InvoiceStatus, LinkState
-from db import attempts, exceptions, invoices, ledger, links
+from db import attempts, exceptions, invoices, ledger, links, message_store
 from db.tx import Record, Tx
 from rules.verdicts import (
     MONEY_REASONS,
@@ -25,9 +25,6 @@ from rules.verdicts import (
     stand,
 )
 
-# Exceptions that end by themselves once a provider's word proves the money.
-_SOLVED_BY_MONEY = (Reason.OUTCOME_UNKNOWN, Reason.NO_EVIDENCE, Reason.HELD, Reason.PROVIDER_REFUSED)
-
 
 def apply_evidence(tx: Tx, attempt: Record, evidence: Evidence, *, message_id: str) -> Standing:
     """Take a provider's word on an attempt: money, attempt, verdicts, invoice, exceptions, follow-ups."""
@@ -39,11 +36,7 @@ def apply_evidence(tx: Tx, attempt: Record, evidence: Evidence, *, message_id: s
     attempts.learn_order(tx, attempt.id, evidence.provider_order_id)
     ledger.record(tx, attempt.account, evidence.transactions, invoice_id=invoice.id, attempt_id=attempt.id)
     attempts.move(tx, attempt.id, attempt_after(evidence), error=None)
-    if evidence.state is OrderState.HELD:
-        exceptions.raise_(tx, invoice.id, Reason.HELD, "the money is held at the provider, not captured")
-    elif evidence.transactions:
-        for reason in _SOLVED_BY_MONEY:
-            exceptions.clear(tx, invoice.id, reason)
+    _keep_evidence_exceptions(tx, invoice.id, evidence)
     standing = restand(tx, invoice.id)
     ledger.write_verdicts(
         tx,
@@ -56,6 +49,19 @@ def apply_evidence(tx: Tx, attempt: Record, evidence: Evidence, *, message_id: s
         message_id=message_id,
     )
     return standing
+
+
+def _keep_evidence_exceptions(tx: Tx, invoice_id: str, evidence: Evidence) -> None:
+    """Open and clear the exceptions that a provider's word decides about."""
+    if evidence.state is OrderState.HELD:
+        exceptions.raise_(tx, invoice_id, Reason.HELD, "the money is held at the provider, not captured")
+    else:
+        exceptions.clear(tx, invoice_id, Reason.HELD)
+    exceptions.clear(tx, invoice_id, Reason.OUTCOME_UNKNOWN)
+    if attempt_after(evidence) is not AttemptState.PROCESSING:
+        exceptions.clear(tx, invoice_id, Reason.NO_EVIDENCE)
+    if evidence.transactions:
+        exceptions.clear(tx, invoice_id, Reason.PROVIDER_REFUSED)
 
 
 def _digest(evidence: Evidence) -> str:
@@ -92,11 +98,10 @@ def restand(tx: Tx, invoice_id: str) -> Standing:
 
 def _view(tx: Tx, invoice: Record, link: Record | None) -> InvoiceView:
     counted = attempts.summary(tx, invoice.id)
-    through = invoices.cancelled_through(tx, invoice.crm, invoice.payable_type, invoice.external_id)
     return InvoiceView(
         amount_minor=invoice.amount_minor,
         currency=invoice.currency,
-        cancelled=through >= invoice.version,
+        cancelled_at=invoices.cancelled_at(tx, invoice),
         accept_partial=link is not None and '"partial":"accept"' in link.policy,
         link=LinkState(link.state) if link else None,
         any_open_attempt=counted.open > 0,
@@ -115,13 +120,24 @@ def _keep_money_exceptions(tx: Tx, invoice_id: str, true_now: Iterable[Reason]) 
             exceptions.clear(tx, invoice_id, reason)
 
 
+def ask_to_close(tx: Tx, attempt: Record, reason: str) -> None:
+    """Wish an attempt closed at the provider, unless such a wish already waits."""
+    fresh = attempts.lock(tx, attempt.id)
+    if message_store.is_waiting(tx, fresh.close_message_id):
+        return
+    close_no = attempts.next_close(tx, attempt.id)
+    wish = AttemptClose(invoice=attempt.invoice_id, attempt=attempt.id, close_no=close_no, reason=reason)
+    attempts.note_close(tx, attempt.id, tx.then(wish))
+
+
 _DETAILS = {
     Reason.PARTIAL: "less was paid than asked: ask for the rest, or refund",
     Reason.OVERPAID: "more was paid than asked: refund the difference, or book it as a credit",
     Reason.WRONG_CURRENCY: "money came in another currency: refund it, or settle by hand",
     Reason.DUPLICATE: "the invoice was paid more than once: refund the second payment",
     Reason.PAID_AFTER_CANCEL: "money came for a cancelled invoice: refund it, or reopen the invoice",
-    Reason.PAID_AFTER_REFUND: "money came after the invoice was refunded",
+    Reason.PAID_AFTER_REFUND: "money came after the invoice was refunded: refund it, or settle by hand",
+    Reason.CANCELLED_AFTER_PAYMENT: "the CRM cancelled an invoice that was paid: refund it, or reopen the invoice",
     Reason.CHARGEBACK: "the customer's bank took the money back: gather the evidence",
 }
 
@@ -131,7 +147,7 @@ def _close_what_is_open(tx: Tx, invoice_id: str, link: Record | None) -> None:
     if link is not None and link.state in (LinkState.ACTIVE, LinkState.EXPIRED):
         links.move(tx, link.id, LinkState.SETTLED)
     for attempt in attempts.open_of_invoice(tx, invoice_id):
-        tx.then(AttemptClose(invoice=invoice_id, attempt=attempt.id, reason="settled"))
+        ask_to_close(tx, attempt, "settled")
 
 
 def _status(tx: Tx, invoice_id: str, standing: Standing) -> InvoiceStatus:

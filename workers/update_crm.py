@@ -59,6 +59,9 @@ def update_crm(message: CrmUpdate, deps: Deps) -> Outcome:
     except GatewayError as error:
         _write_failed(deps, invoice, writer, error)
         raise
+    except BaseException:  # interrupted, by the time limit perhaps: the write may be on its way
+        _write_failed(deps, invoice, writer, Unknown("interrupted"))
+        raise
     if written != result:
         _write_failed(deps, invoice, writer, Unknown("read back"))
         raise Unavailable("the CRM's record does not show what was written; it is written again", code="read_back")

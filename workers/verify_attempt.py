@@ -22,6 +22,8 @@ from workers.standing import apply_evidence, raise_exception, restand
 
 # How long an order is watched after its session ended, before we believe that no money will come.
 WATCH = timedelta(days=1)
+PATIENCE = 20
+MANY_CHECKS = 20
 
 
 @stage(
@@ -46,19 +48,30 @@ def verify_attempt(message: AttemptCheck, deps: Deps) -> Outcome:
         return _nothing_there(message, deps, attempt)
     with deps.concluding(message, provider_request_id=evidence.provider_request_id) as tx:
         apply_evidence(tx, attempt, evidence, message_id=deps.claim.id)
+        _tell_of_long_processing(tx, message)
         _schedule_next(tx, deps, message)
     return DONE
 
 
 def _nothing_there(message: AttemptCheck, deps: Deps, attempt: Record) -> Outcome:
-    if attempt.provider_order_id is None:
-        if AttemptState(attempt.state) not in OPEN_ATTEMPTS:
-            return ALREADY_DONE
+    """The provider knows no such order: believe it only after a while, replicas lag."""
+    if attempt.provider_order_id is None and deps.claim.waits >= PATIENCE:
+        return ALREADY_DONE  # whoever opens it asks for a check of its own
+    if deps.claim.waits < PATIENCE:
         return NOT_YET(3, "the order is not at the provider yet")
     with deps.concluding(message, outcome="no_evidence") as tx:
         detail = f"the provider does not know the order {attempt.reference} that it gave us: ask its support"
         raise_exception(tx, attempt.invoice_id, Reason.NO_EVIDENCE, detail)
+        _schedule_next(tx, deps, message)
     return DONE
+
+
+def _tell_of_long_processing(tx: Tx, message: AttemptCheck) -> None:
+    """After some twenty checks, days, a payment that is neither there nor refused is a person's case."""
+    attempt = attempts.get(tx, message.attempt)
+    if attempt.state == AttemptState.PROCESSING and message.check_no >= MANY_CHECKS:
+        detail = f"the provider calls the order {attempt.reference} in progress for very long: ask its support"
+        raise_exception(tx, attempt.invoice_id, Reason.NO_EVIDENCE, detail)
 
 
 def _schedule_next(tx: Tx, deps: Deps, message: AttemptCheck) -> None:

@@ -10,7 +10,7 @@ from contracts.catalog import Queue
 from contracts.evidence import TransactionKind
 from contracts.statuses import AttemptState, InvoiceStatus
 from db.promises.base import Bounds, Check, Finding, Suspect, broken_where, named
-from db.schema import attempts, audit, invoices, message_history, messages, transactions, verdicts
+from db.schema import attempts, audit, invoices, links, message_history, messages, transactions, verdicts
 from db.tx import Tx
 
 _CAPTURE = TransactionKind.CAPTURE.value
@@ -27,6 +27,13 @@ def _sum(*kinds: str) -> ColumnElement[int]:
         transactions.c.currency == invoices.c.currency,
     )
     return total.scalar_subquery()
+
+
+def _accepts_a_part() -> ColumnElement[bool]:
+    """True where the policy of one of the invoice's links lets a part settle it."""
+    return exists(literal(1)).where(
+        links.c.invoice_id == invoices.c.id, links.c.policy.contains('"partial":"accept"', autoescape=True)
+    )
 
 
 def _verified_in(message_id: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -69,7 +76,11 @@ PROVEN = (
         4,
         "invoices",
         invoices,
-        lambda _: and_(invoices.c.status == InvoiceStatus.PAID.value, _sum(_CAPTURE) < invoices.c.amount_minor),
+        lambda _: and_(
+            invoices.c.status == InvoiceStatus.PAID.value,
+            _sum(_CAPTURE) < invoices.c.amount_minor,
+            or_(_sum(_CAPTURE) == 0, ~_accepts_a_part()),
+        ),
         "is paid, and captures prove {0} of {1} (minor units)",
         _sum(_CAPTURE),
         invoices.c.amount_minor,

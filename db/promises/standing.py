@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, exists, literal, select
@@ -32,7 +33,7 @@ class _Facts:
     attempts: list[Row[Any]] = field(default_factory=list)  # oldest first
     money: list[Row[Any]] = field(default_factory=list)
     reasons: set[str] = field(default_factory=set)  # of its open exceptions
-    cancelled_through: int = 0
+    cancelled_at: datetime | None = None  # for the version that is wanted
 
 
 def _stands_elsewhere(tx: Tx, within: ColumnElement[bool], bounds: Bounds) -> Iterator[Finding]:
@@ -62,10 +63,11 @@ def _facts_of(tx: Tx, ids: Sequence[str]) -> dict[str, _Facts]:
         tombstones.c.crm == invoices.c.crm,
         tombstones.c.payable_type == invoices.c.payable_type,
         tombstones.c.external_id == invoices.c.external_id,
+        tombstones.c.cancelled_through >= invoices.c.version,
     )
-    ends = select(invoices.c.id, tombstones.c.cancelled_through).join_from(invoices, tombstones, and_(*same))
+    ends = select(invoices.c.id, tombstones.c.created_at).join_from(invoices, tombstones, and_(*same))
     for row in tx.execute(ends.where(invoices.c.id.in_(ids))):
-        facts[row.id].cancelled_through = row.cancelled_through
+        facts[row.id].cancelled_at = row.created_at
     return facts
 
 
@@ -81,7 +83,7 @@ def _view(invoice: Row[Any], facts: _Facts) -> InvoiceView:
     return InvoiceView(
         amount_minor=invoice.amount_minor,
         currency=invoice.currency,
-        cancelled=facts.cancelled_through >= invoice.version,
+        cancelled_at=facts.cancelled_at,
         accept_partial=newest is not None and '"partial":"accept"' in newest.policy,
         link=LinkState(newest.state) if newest else None,
         any_open_attempt=any(AttemptState(one.state) in OPEN_ATTEMPTS for one in facts.attempts),
@@ -103,6 +105,7 @@ def _money(facts: _Facts) -> Iterator[Money]:
                 link_was=LinkState(link.state),
                 link_expires_at=link.expires_at,
                 link_current=link is facts.links[-1],
+                link_id=link.id,
             )
 
 

@@ -362,6 +362,8 @@ def upgrade() -> None:
         sa.Column("expires_at", TIME, nullable=True),
         sa.Column("check_no", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("check_message_id", WORD, nullable=True),
+        sa.Column("close_no", sa.Integer(), nullable=False, server_default=sa.text("0")),
+        sa.Column("close_message_id", WORD, nullable=True),
         sa.Column("error", WORD, nullable=True),
         sa.Column("opened_at", TIME, nullable=True),
         sa.Column("ended_at", TIME, nullable=True),
