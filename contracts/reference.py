@@ -130,7 +130,12 @@ def _shape(rule: Schema, root: Schema) -> str:
         return ", ".join(f"`{word}`" for word in rule["enum"])
     if rule.get("type") == "array":
         return f"list of {_shape(rule['items'], root)}"
-    words = {"integer": "whole number", "string": rule.get("format", "text"), "object": "object"}
+    words = {
+        "integer": "whole number",
+        "string": rule.get("format", "text"),
+        "object": "object",
+        "boolean": "true or false",
+    }
     return f"{words[rule['type']]}{_range(rule)}"
 
 

@@ -3,6 +3,7 @@
 Everything goes over HTTP as a browser would send it. What each ends in is written beside what he does.
 """
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -29,13 +30,22 @@ class Scenario:
 class Customer:
     """One person with one link."""
 
-    def __init__(self, link_url: str, provider: ProviderControl, account: str, amount_minor: int) -> None:
+    def __init__(
+        self,
+        link_url: str,
+        provider: ProviderControl,
+        account: str,
+        amount_minor: int,
+        *,
+        patience_seconds: float = PAY_SECONDS,
+    ) -> None:
         """Hold the link, and a hand at the provider's desk to act with."""
         self.link_url = link_url
         self.provider = provider
         self.account = account
         self.amount_minor = amount_minor
         self.reference = ""
+        self.patience_seconds = patience_seconds
         self._browser = httpx.Client(timeout=30, follow_redirects=False, trust_env=False)
 
     def close(self) -> None:
@@ -44,17 +54,21 @@ class Customer:
 
     def press_pay(self) -> str:
         """Open the link, press Pay until the provider's page is there, and return its address."""
-        until = time.monotonic() + PAY_SECONDS
-        while time.monotonic() < until:
-            answer = self._pay_once()
-            if answer.status_code == httpx.codes.SEE_OTHER and not answer.headers["location"].startswith(
-                (self.link_url, "/")
-            ):
-                page: str = answer.headers["location"]
-                self.reference = self._reference_of(page)
-                return page
+        began = time.monotonic()
+        last: object = None
+        while time.monotonic() < began + self.patience_seconds:
+            try:
+                answer = self._pay_once()
+            except httpx.TransportError as error:  # the site is down: people reload
+                last = error
+            else:
+                last = answer.status_code
+                page = answer.headers.get("location", "/")
+                if answer.status_code == httpx.codes.SEE_OTHER and not page.startswith((self.link_url, "/")):
+                    self.reference = self._reference_of(page)
+                    return str(page)
             time.sleep(0.3)
-        raise AssertionError(f"Pay led nowhere within {PAY_SECONDS:g} s; last answer {answer.status_code}")
+        raise AssertionError(f"Pay led nowhere within {self.patience_seconds:g} s; last answer {last!r}")
 
     def _pay_once(self) -> httpx.Response:
         page = self._browser.get(self.link_url)
@@ -74,8 +88,9 @@ class Customer:
         self.provider.act(self.reference, action, account=self.account, **options)
 
     def come_back(self) -> None:
-        """Follow the provider's redirect to the return page."""
-        self._browser.get(f"{self.link_url}/return")
+        """Follow the provider's redirect to the return page; who finds the site down closes the tab."""
+        with contextlib.suppress(httpx.TransportError):
+            self._browser.get(f"{self.link_url}/return")
 
     def bad_luck(self, fault: str, **options: Any) -> None:
         """Let the next event of this order go wrong."""

@@ -5,7 +5,8 @@ timeout_after       the effect happens; the answer never comes
 error_500_before    HTTP 500 without the effect
 error_500_after     HTTP 500 although the effect happened
 rate_limited_429    HTTP 429 with Retry-After, no effect
-slow                the answer comes late
+slow                the call takes long: effect and answer come late
+slow_after          the effect happens at once; the answer comes late
 wrong_amount        the customer's payment captures another amount
 wrong_currency      the customer's payment captures another currency
 duplicate           the event is sent twice, at the same moment
@@ -24,7 +25,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 CALL_FAULTS = frozenset(
-    {"timeout_before", "timeout_after", "error_500_before", "error_500_after", "rate_limited_429", "slow"}
+    {"timeout_before", "timeout_after", "error_500_before", "error_500_after", "rate_limited_429", "slow", "slow_after"}
 )
 MONEY_FAULTS = frozenset({"wrong_amount", "wrong_currency"})
 EVENT_FAULTS = frozenset({"duplicate", "reordered", "lost", "late", "forged", "stale", "hint_only"})
@@ -35,6 +36,7 @@ _SECONDS = {
     "timeout_after": 2.0,
     "rate_limited_429": 1.0,
     "slow": 1.0,
+    "slow_after": 1.0,
     "reordered": 3.0,
     "late": 5.0,
     "stale": 3600.0,

@@ -67,7 +67,7 @@ class Gate:
             return instead
         response = _answered(work)
         self.flush()
-        return _after(fault) or response
+        return await _after(fault) or response
 
 
 class DroppedConnection(Response):
@@ -187,8 +187,10 @@ async def _before(fault: Fault | None) -> Response | None:
     return None
 
 
-def _after(fault: Fault | None) -> Response | None:
+async def _after(fault: Fault | None) -> Response | None:
     match fault:
+        case Fault(name="slow_after"):
+            await asyncio.sleep(fault.seconds)
         case Fault(name="timeout_after"):
             return DroppedConnection(fault.seconds)
         case Fault(name="error_500_after"):

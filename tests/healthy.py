@@ -97,6 +97,9 @@ class _Builder:
         for name in ("paid", "open", "partial", "refunded", "cancelled", "expired", "superseded", "failed"):
             self.submit(name)
         self.submit("early", currency="USD")
+        self.submit("part", policy={"partial": "accept"})
+        self.submit("twice")
+        self.submit("late")
         self.submit("unknown_to_crm", in_crm=False)
         self.submit("given_up", in_crm=False)
         self.submit("paid")  # a repeat
@@ -144,7 +147,7 @@ class _Builder:
         raise AssertionError("there is always something due")
 
     def _customers_act(self) -> None:
-        for name in ("paid", "open", "partial", "refunded", "failed"):
+        for name in ("paid", "open", "partial", "refunded", "failed", "part", "twice"):
             self.world.ids[name] = self.find(name)
             press_pay(self.deps, self.link(name).id)
         self.drain()
@@ -152,19 +155,26 @@ class _Builder:
         self.at_provider("partial", "pay", amount_minor=70_000)
         self.at_provider("refunded", "pay")
         self.at_provider("failed", "expire")
+        self.at_provider("part", "pay", amount_minor=70_000)
+        self.at_provider("twice", "pay")
         self.drain()
+        self.at_provider("twice", "pay", force=True)
         self.at_provider("refunded", "refund", amount_minor=150_000)
         self.drain()
-        for name in ("cancelled", "expired", "superseded", "early", "unknown_to_crm", "given_up"):
+        for name in ("cancelled", "expired", "late", "superseded", "early", "unknown_to_crm", "given_up"):
             self.world.ids[name] = self.find(name)
 
     def _time_passes(self) -> None:
-        press_pay(self.deps, self.link("expired").id)
+        for name in ("expired", "late"):
+            press_pay(self.deps, self.link(name).id)
         self.drain()
-        with self.deps.database.begin() as tx:
-            about = messages.c.subject == self.world.ids["expired"]
-            ends = tx.execute(messages.select().where(about, messages.c.type == "link.expire.v1")).one()
-            message_store.hasten(tx, ends.id)
+        for name in ("expired", "late"):
+            with self.deps.database.begin() as tx:
+                about = messages.c.subject == self.world.ids[name]
+                ends = tx.execute(messages.select().where(about, messages.c.type == "link.expire.v1")).one()
+                message_store.hasten(tx, ends.id)
+        self.drain()
+        self.at_provider("late", "pay", force=True)
         self.drain()
 
     def _crm_changes_its_mind(self) -> None:

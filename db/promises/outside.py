@@ -156,6 +156,11 @@ TASKS_FOLLOW = (
             older_than(messages.c.available_at, bounds.late_seconds),
             exists(literal(1)).where(invoices.c.id == messages.c.subject),
             ~_has_open_exception(messages.c.subject, Reason.DEAD_LETTER.value),
+            # Where the CRM refused, the manager was told that and why.
+            or_(
+                messages.c.queue != Queue.CRM_UPDATE.value,
+                ~_has_open_exception(messages.c.subject, Reason.CRM_REFUSED.value),
+            ),
         ),
         "gave up on invoice {0} ({1}), and no person was told",
         messages.c.subject,

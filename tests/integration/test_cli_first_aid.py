@@ -57,11 +57,14 @@ def dead_letter(database: Database, world: Healthy) -> str:
 def die(database: Database, message_id: str) -> None:
     with database.begin() as tx:
         tx.execute(
-            text(
-                "UPDATE messages SET state = 'dead', failures = 3, error_class = 'X', error_group = 'g' WHERE id = :id"
-            ),
+            text("UPDATE messages SET state = 'dead', error_class = 'X', error_group = 'g' WHERE id = :id"),
             {"id": message_id},
         )
+
+
+def tell_manager(database: Database, invoice: str) -> None:
+    with database.begin() as tx:
+        exceptions.raise_(tx, invoice, "dead_letter", "gave up")
 
 
 # --- dead letters ---------------------------------------------------------------------------------------------------
@@ -116,6 +119,7 @@ def test_personal_fields_stay_sealed_unless_somebody_says_why(database: Database
 
 def test_a_retry_needs_a_reason_and_names_its_actor(database: Database, world: Healthy, dead_letter: str) -> None:
     invoice = world.ids["unknown_to_crm"]
+    tell_manager(database, invoice)
     assert run("dead", "retry", dead_letter).exit_code == 2
     assert run("dead", "retry", dead_letter, "--reason", "  ").exit_code == 2
 
@@ -133,9 +137,7 @@ def test_a_retry_needs_a_reason_and_names_its_actor(database: Database, world: H
     assert (row.actor, row.reason, row.request_id) == ("ani", "the record is back", message.request_id)
     assert json.loads(row.detail)["message"] == dead_letter
     assert "dead_letter" not in open_now
-    with database.begin() as tx:  # dead again, with its exception, for the tests below
-        tx.execute(text("UPDATE messages SET state = 'dead' WHERE id = :id"), {"id": dead_letter})
-        exceptions.raise_(tx, invoice, "dead_letter", "again")
+    die(database, dead_letter)
 
 
 def test_what_is_not_dead_is_named_and_left_alone(database: Database, world: Healthy) -> None:
@@ -157,6 +159,7 @@ def test_the_exception_stays_while_another_dead_letter_of_the_invoice_waits(
             text("SELECT id FROM messages WHERE subject = :id AND state = 'ready' LIMIT 1"), {"id": invoice}
         ).scalar_one()
     die(database, other)
+    tell_manager(database, invoice)
 
     told("dead", "retry", other, "--reason", "one of two")
 
@@ -166,9 +169,8 @@ def test_the_exception_stays_while_another_dead_letter_of_the_invoice_waits(
 
 def test_a_whole_group_is_discarded_at_once(database: Database, world: Healthy) -> None:
     with database.read() as tx:
-        checks = list(
-            tx.execute(text("SELECT id FROM messages WHERE type = 'link.expire.v1' AND state = 'ready'")).scalars()
-        )
+        ends = "SELECT id FROM messages WHERE type = 'link.expire.v1' AND state = 'ready'"
+        checks = list(tx.execute(text(ends)).scalars())
     for id_ in checks[:2]:
         die(database, id_)
 

@@ -521,11 +521,10 @@ CASES = [
     Case(
         11,
         "dead_letter_in_silence",
-        "SELECT m.id, e.id FROM messages m JOIN exceptions e ON e.invoice_id = m.subject AND e.reason = 'dead_letter' "
-        "WHERE m.state = 'dead' AND e.state = 'open'",
+        "SELECT id, subject FROM messages WHERE state = 'dead'",
         (
             f"UPDATE messages SET available_at = '{OLD}' WHERE id = '{{0}}'",
-            "UPDATE exceptions SET state = 'closed' WHERE id = '{1}'",
+            "UPDATE exceptions SET state = 'closed' WHERE invoice_id = '{1}'",
         ),
         "messages {0}",
     ),
