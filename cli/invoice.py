@@ -6,7 +6,7 @@ import typer
 
 from cli import exits
 from cli.output import moment, put, put_json, put_table, say
-from cli.workplace import Actor, Json, actor_or_user, open_deps
+from cli.workplace import Actor, Json, Reason, actor_or_user, open_deps, required_reason
 
 if TYPE_CHECKING:
     from db.timeline import Story
@@ -34,6 +34,23 @@ def submit(
     for one in wrong:
         say(f"{one.outcome}: " + "; ".join(str(problem) for problem in one.problems))
     raise typer.Exit(exits.FAILED if wrong else exits.OK)
+
+
+@app.command("give-up-attempt")
+def give_up_attempt(
+    attempt: Annotated[str, typer.Argument(metavar="ATTEMPT", help="The attempt, as the manager's task names it.")],
+    actor: Actor = None,
+    reason: Reason = "",
+) -> None:
+    """Close an attempt that may exist at a provider which nobody can ask, after a look there: Pay is free again."""
+    from workers import decisions
+
+    why = required_reason(reason)
+    with open_deps() as deps:
+        done = decisions.give_up_attempt(deps, attempt, actor=actor_or_user(actor), reason=why)
+    if not done:
+        say(f"{attempt} is no attempt with an unknown outcome; `paylinks invoice show {attempt}` tells what it is")
+    raise typer.Exit(exits.OK if done else exits.FAILED)
 
 
 @app.command()

@@ -39,6 +39,11 @@ def get(tx: Tx, attempt_id: str) -> Row[Any]:
     return tx.execute(select(attempts).where(attempts.c.id == attempt_id)).one()
 
 
+def find(tx: Tx, attempt_id: str) -> Row[Any] | None:
+    """Return one attempt, or None."""
+    return tx.execute(select(attempts).where(attempts.c.id == attempt_id)).first()
+
+
 def lock(tx: Tx, attempt_id: str) -> Row[Any]:
     """Lock one attempt and return it."""
     return tx.execute(select(attempts).where(attempts.c.id == attempt_id).with_for_update()).one()

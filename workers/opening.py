@@ -145,7 +145,8 @@ def _leave_to_a_person(message: Opening, deps: Deps, attempt: Record) -> Outcome
     with deps.concluding(message, outcome="outcome_unknown") as tx:
         invoices.lock(tx, attempt.invoice_id)
         attempts.move(tx, attempt.id, AttemptState.UNKNOWN, error="create: no answer, and no look-up is offered")
-        detail = f"the order {attempt.reference} may exist at the provider: look there, then confirm or close it"
+        detail = f"the order {attempt.reference} may exist at the provider: look there; if it does not, "
+        detail += "`paylinks invoice give-up-attempt` lets the customer pay again"
         raise_exception(tx, attempt.invoice_id, Reason.OUTCOME_UNKNOWN, detail)
     return DONE
 

@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from contracts.evidence import Evidence, OrderState, ProviderTransaction, TransactionKind
 from contracts.messages import AttemptCheck, CrmCheck, InvoiceCancelled, InvoiceCreated
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
-from db import attempts, exceptions, invoices, links
+from db import attempts, audit, exceptions, invoices, links
 from db.schema import messages
 from gateways.errors import Refused, Unavailable, Unknown
 from gateways.providers.base import Capabilities, CreateMode, Opens, OrderRequest, ProviderOrder
@@ -23,7 +23,7 @@ from runtime.checks import request_check
 from runtime.deps import Deps
 from runtime.settings import Settings
 from tests.support import DATA_KEY, put
-from workers import registry
+from workers import decisions, registry
 from workers.executor import Executor, _lanes
 from workers.standing import raise_exception
 
@@ -360,6 +360,24 @@ def test_an_invoice_whose_create_nobody_can_ask_about_can_be_paid_by_a_new_versi
     put(deps.database, created(2, 12_000))
     work(deps, rounds=70)
     assert press_pay(deps, the_link(deps).id).action == "new", (the_invoice(deps).status, reasons(deps))
+
+
+def test_a_person_may_give_up_an_attempt_that_nobody_can_ask_about(deps: Deps) -> None:
+    shop(deps).capabilities = replace(shop(deps).capabilities, lookup=False, create=CreateMode.UNIQUE)
+    accept(deps)
+    shop(deps).lost = True
+    press_pay(deps, the_link(deps).id)
+    work(deps, "checkout", rounds=4)
+    shop(deps).lost = False
+    assert press_pay(deps, the_link(deps).id).action == "refused"
+
+    assert decisions.give_up_attempt(deps, the_attempt(deps).id, actor="ani", reason="not in the cabinet")
+
+    assert reasons(deps) == set()
+    assert press_pay(deps, the_link(deps).id).action == "new"
+    with deps.database.read() as tx:
+        (row,) = [row for row in audit.of_subject(tx, the_invoice(deps).id) if row.action == "attempt.given_up"]
+    assert (row.actor, row.reason) == ("ani", "not in the cabinet")
 
 
 def paid(amount: int) -> tuple[ProviderTransaction, ...]:
