@@ -45,6 +45,7 @@ check: setup ## format, lint, types, imports, exported contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/paylinks contracts export --check
+	$(BIN)/python -m pytest -q tests/unit/test_contracts_asyncapi.py
 
 format: setup ## write the format, and what lint can mend by itself
 	@$(BIN)/ruff check --fix-only --quiet .
