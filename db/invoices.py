@@ -24,6 +24,14 @@ from db.types import db_after, db_now
 _LOCK = Hot(select(invoices).where(invoices.c.id == bindparam("invoice_id")).with_for_update())
 
 
+_RAISE_REVISION = Hot(
+    update(invoices)
+    .where(invoices.c.id == bindparam("invoice_id"))
+    .values(revision=invoices.c.revision + 1)
+    .returning(invoices.c.revision)
+)
+
+
 def _insert(tx: Tx, table: Any) -> Any:
     return postgres_insert(table) if tx.is_postgres else sqlite_insert(table)
 
@@ -205,8 +213,7 @@ def flags_of(invoice: Row[Any]) -> tuple[Flag, ...]:
 
 def raise_revision(tx: Tx, invoice_id: str) -> int:
     """Count one more change that the CRM must see; return the new revision."""
-    raised = update(invoices).where(invoices.c.id == invoice_id).values(revision=invoices.c.revision + 1)
-    return int(tx.execute(raised.returning(invoices.c.revision)).scalar_one())
+    return int(_RAISE_REVISION.first(tx, invoice_id=invoice_id).revision)
 
 
 # --- the one writer of the CRM's record -----------------------------------------------------------------------------

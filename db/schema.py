@@ -138,7 +138,6 @@ _partial("ix_messages_due", messages, "queue", "available_at", where="state = 'r
 _partial("ix_messages_alone", messages, "queue", where="state = 'ready' AND lapses >= 2")
 _partial("ix_messages_leases", messages, "lease_expires_at", where="state = 'running'")
 _partial("ix_messages_dead", messages, "created_at", where="state = 'dead'")
-Index(None, messages.c.subject)
 
 message_keys = Table(
     "message_keys",

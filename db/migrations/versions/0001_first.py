@@ -224,7 +224,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'running'"),
         sqlite_where=sa.text("state = 'running'"),
     )
-    op.create_index(op.f("ix_messages_subject"), "messages", ["subject"], unique=False)
     op.create_table(
         "rejections",
         sa.Column("id", WORD, nullable=False),
