@@ -18,9 +18,11 @@ from contracts.messages import (
     LinkCreate,
     ProviderEventReceived,
 )
+from contracts.statuses import AttemptState
 from db.database import Database
 from db.schema import attempts, exceptions, invoices, messages, transactions
 from db.tx import Tx
+from rules.verdicts import Reason
 
 PORTION = 500
 _ORDER_WORK = (AttemptCheck.TYPE, AttemptClose.TYPE, CheckoutStart.TYPE, LinkCreate.TYPE)
@@ -98,6 +100,16 @@ def is_being_asked(tx: Tx, account: str, reference: str) -> bool:
     if attempt is not None and _lives(tx, attempt.invoice_id, _ORDER_WORK, attempt.id):
         return True
     return _lives(tx, account, (ProviderEventReceived.TYPE,))
+
+
+def is_left_to_a_person(tx: Tx, attempt: Row[Any]) -> bool:
+    """Tell whether a person was told that nobody knows what became of an attempt, and has not decided yet."""
+    told = exists(literal(1)).where(
+        exceptions.c.invoice_id == attempt.invoice_id,
+        exceptions.c.reason == Reason.OUTCOME_UNKNOWN,
+        exceptions.c.state == "open",
+    )
+    return attempt.state == AttemptState.UNKNOWN and bool(tx.execute(select(told)).scalar())
 
 
 def is_being_written(tx: Tx, invoice_id: str) -> bool:

@@ -104,7 +104,9 @@ class Database:
 def _postgres(url: URL, pool_size: int) -> Engine:
     options = (
         f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS} "
-        f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC"
+        f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC "
+        # Our prepared statements find rows by key: one plan serves every value, and planning again costs more.
+        "-c plan_cache_mode=force_generic_plan"
     )
     return create_engine(
         url,
