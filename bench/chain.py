@@ -60,10 +60,10 @@ def contestants(size: Size) -> dict[str, Launch]:
 
 
 TITLES = {
-    "paylinks": ("Paylinks", "each stage locks and updates an invoice; PostgreSQL + RabbitMQ"),
+    "paylinks": ("Paylinks", "locks and changes an invoice per stage"),
     "paylinks-claim-1": ("Paylinks, claim size 1", "the same"),
     "dramatiq": ("bare dramatiq", "empty actors, RabbitMQ, confirms"),
-    "celery": ("Celery", "empty tasks, RabbitMQ, confirms, acks_late"),
+    "celery": ("Celery", "empty tasks, RabbitMQ, confirms"),
     "procrastinate": ("procrastinate", "empty tasks, PostgreSQL"),
     "dbos": ("DBOS", "empty steps, PostgreSQL"),
 }
