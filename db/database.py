@@ -69,7 +69,9 @@ class Database:
                 yield tx
             return
         with self._connected() as connection:
-            yield self._tx(connection, None)
+            tx = self._tx(connection, None)
+            yield tx
+        self.announce(tx)
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:

@@ -27,6 +27,8 @@ from db.tx import NewMessage
 BATCH = 200
 # While one thread waits for its commit, the other prepares and writes the next batch.
 WRITERS = 2
+WORTH_ANOTHER = 32
+DELIVERIES = 4
 # Three tries at 0, 50 and 150 ms; lock and statement time-outs bound each.
 PAUSES_SECONDS = (0.05, 0.1)
 # Providers give up on an answer after 5 to 30 s; who waits longer than this is told to come again.
@@ -123,9 +125,9 @@ class GroupCommit:
     # --- in the event loop --------------------------------------------------------------------------------------------
 
     def _hand_over(self) -> None:
-        """Give what waits to the idle writers."""
+        """Give what waits to an idle writer; to a second one only what is worth a commit of its own."""
         self._handing_over = False
-        while self._idle and self._waiting:
+        while self._idle and len(self._waiting) >= (1 if self._idle == len(self._threads) else WORTH_ANOTHER):
             batch = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
             self._in_hand.update(batch)
             self._idle -= 1
@@ -201,8 +203,12 @@ class GroupCommit:
         return self._add(rows)
 
     def _add(self, rows: Sequence[NewMessage]) -> list[AddResult]:
-        with self._database.begin() as tx:
-            return message_store.add_all(tx, rows)
+        """Add all; keys and rows are one statement, which on PostgreSQL needs no BEGIN and COMMIT of its own."""
+        with self._database.at_once() as tx:
+            results = message_store.add_all(tx, rows)
+            # Whoever gets one delivery takes what else is due: a few wake enough workers.
+            del tx.due[DELIVERIES:]
+        return results
 
     def _tell(self, told: _Told) -> None:
         if self._loop is None or self._loop.is_closed():

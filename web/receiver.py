@@ -20,7 +20,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 import structlog
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from contracts.ids import new_id
 from contracts.messages import ProviderEventReceived
@@ -138,7 +138,7 @@ class Arrived(NamedTuple):
         if not self.provider.capabilities.signed_events:
             return new_id()
         try:
-            event = self.provider.parse_event(
+            event_id = self.provider.check_event(
                 method=self.method,
                 query=self.query.decode("latin-1"),
                 headers=headers,
@@ -149,9 +149,9 @@ class Arrived(NamedTuple):
             raise
         except Exception as error:
             # An adapter that stumbles loses no event: the worker stumbles too, and then it is a dead letter to see.
-            log.warning("webhook.unparsed", account=self.account, error=type(error).__name__)
+            log.warning("webhook.unchecked", account=self.account, error=type(error).__name__)
             return new_id()
-        return _bounded(event.event_id) if event.event_id else new_id()
+        return _bounded(event_id) if event_id else new_id()
 
 
 def kept_headers(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -250,18 +250,27 @@ class Receiver:
         return _HEADERS if size > MAX_HEADERS_BYTES else None
 
     async def _read(self, receive: Receive) -> bytes:
-        """Read the body, which is almost always there in one piece."""
-        read = bytearray()
+        """Read the body, which is almost always there in one piece; the rest of one must come in time."""
+        piece = await receive()
+        if piece["type"] == "http.request" and not piece.get("more_body"):
+            body: bytes = piece.get("body", b"")
+            if len(body) > self._max_bytes:
+                raise _TooLarge
+            return body
         async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                piece = await receive()
-                if piece["type"] == "http.disconnect":
-                    raise _Gone
-                read += piece.get("body", b"")
-                if len(read) > self._max_bytes:
-                    raise _TooLarge
-                if not piece.get("more_body"):
-                    return bytes(read)
+            return await self._read_on(piece, receive)
+
+    async def _read_on(self, piece: Message, receive: Receive) -> bytes:
+        read = bytearray()
+        while True:
+            if piece["type"] == "http.disconnect":
+                raise _Gone
+            read += piece.get("body", b"")
+            if len(read) > self._max_bytes:
+                raise _TooLarge
+            if not piece.get("more_body"):
+                return bytes(read)
+            piece = await receive()
 
     async def _store(self, arrived: Arrived) -> Answer:
         try:

@@ -118,6 +118,14 @@ class Provider(Protocol):
     def refund(self, request: RefundRequest) -> ProviderRefund:
         """Give money back."""
 
+    def check_event(
+        self, *, method: str, query: str, headers: dict[str, str], body: bytes, received_at: datetime
+    ) -> str | None:
+        """Check signature and age alone, cheaply, for the door; return the event's own id if it has one.
+
+        Refuses what `parse_event` refuses for its signature or age. Only called where events are signed.
+        """
+
     def parse_event(
         self, *, method: str, query: str, headers: dict[str, str], body: bytes, received_at: datetime
     ) -> ProviderEvent:

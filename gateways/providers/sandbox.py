@@ -3,7 +3,6 @@
 Also the example for a new adapter: one file, one conformance test.
 """
 
-import hashlib
 import hmac
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -176,16 +175,19 @@ class SandboxProvider:
         )
         return ProviderRefund(request.refund_reference, answer.body.transaction_id, answer.body.amount_minor)
 
+    def check_event(
+        self, *, method: str, query: str, headers: dict[str, str], body: bytes, received_at: datetime
+    ) -> str | None:
+        """Check signature and age alone, and return the event's own id. Refused as by `parse_event`."""
+        _, event = self._checked(method, headers, body, received_at)
+        return _text(event.get("id"))
+
     def parse_event(
         self, *, method: str, query: str, headers: dict[str, str], body: bytes, received_at: datetime
     ) -> ProviderEvent:
         """Check signature and age against the receive time, then parse. Refused names what is wrong."""
-        if method != "POST":
-            raise _bad_event("events come by POST", "method")
-        timestamp = self._signed_at(headers.get(SIGNATURE_HEADER, ""), body)
-        if abs((received_at - timestamp).total_seconds()) > TOLERANCE.total_seconds():
-            raise _bad_event("signed more than 300 s before or after it came", "timestamp_outside_tolerance")
-        return _event(_object(body), timestamp)
+        signed_at, event = self._checked(method, headers, body, received_at)
+        return _event(event, signed_at)
 
     def list_orders(self, since: datetime, until: datetime) -> list[Evidence]:
         """List every order with a transaction in [since, until), for reconciliation."""
@@ -238,6 +240,16 @@ class SandboxProvider:
         if answer.body.reference != reference:
             detail = f"{operation} at {self.name}: the answer is about another order"
             raise Unknown(detail, code="other_order", provider_request_id=answer.request_id)
+
+    def _checked(
+        self, method: str, headers: Mapping[str, str], body: bytes, received_at: datetime
+    ) -> tuple[datetime, Mapping[str, Any]]:
+        if method != "POST":
+            raise _bad_event("events come by POST", "method")
+        signed_at = self._signed_at(headers.get(SIGNATURE_HEADER, ""), body)
+        if abs((received_at - signed_at).total_seconds()) > TOLERANCE.total_seconds():
+            raise _bad_event("signed more than 300 s before or after it came", "timestamp_outside_tolerance")
+        return signed_at, _object(body)
 
     def _signed_at(self, header: str, body: bytes) -> datetime:
         """Return the time of a valid signature by any active secret, or refuse."""
@@ -296,7 +308,7 @@ def _signature_parts(header: str) -> tuple[str, list[str]]:
 
 
 def _signature(secret: bytes, timestamp: str, body: bytes) -> bytes:
-    return hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest().encode()
+    return hmac.digest(secret, timestamp.encode() + b"." + body, "sha256").hex().encode()
 
 
 def _object(body: bytes) -> Mapping[str, Any]:
