@@ -63,6 +63,13 @@ def resolve(tx: Tx, operation: str, reference: str, result: str, *, by: tuple[st
     tx.execute(update(intents).where(*same, *mine).values(result=result, resolved_at=db_now()))
 
 
+def ended_unheard(tx: Tx, operation: str, reference: str, by: tuple[str, int]) -> None:
+    """Note that the call is over at our side without an answer: from now on only the other side's own time counts."""
+    mine = (intents.c.message_id == by[0], intents.c.claim_no == by[1], intents.c.result.is_(None))
+    same = (intents.c.operation == operation, intents.c.reference == reference)
+    tx.execute(update(intents).where(*same, *mine).values(deadline=db_now()))
+
+
 def is_open(tx: Tx, operation: str, reference: str) -> bool:
     """Tell whether the intent was declared and has no result."""
     found = select(intents.c.id).where(

@@ -188,7 +188,7 @@ def stand(view: InvoiceView, money: Iterable[Money]) -> Standing:
     if _keeps_other_currency(view, facts):
         reasons.add(Reason.WRONG_CURRENCY)
     return Standing(
-        status=_status(view, balance, reasons),
+        status=_status(view, captures, balance, reasons),
         flags=tuple(sorted(_flags(view, captures, balance))),
         paid_minor=balance.captured,
         refunded_minor=balance.returned + balance.charged_back,
@@ -332,12 +332,13 @@ def _flags(view: InvoiceView, captures: list[Money], balance: _Balance) -> set[F
     return flags
 
 
-def _status(view: InvoiceView, balance: _Balance, reasons: set[Reason]) -> InvoiceStatus:
+def _status(view: InvoiceView, captures: list[Money], balance: _Balance, reasons: set[Reason]) -> InvoiceStatus:
     if reasons & REVIEW_REASONS:
         return InvoiceStatus.MANUAL_REVIEW
     if balance.kept <= 0:
-        # A link that is active again was made, or left open, after the money went back: the invoice can be paid.
-        open_again = not balance.captured or view.link is LinkState.ACTIVE
+        # A link that was never paid in full was made, or left open, after the money went back: it can be paid.
+        paid_by_it = balance.reached_at is not None and captures[-1].link_current
+        open_again = not balance.captured or (view.link is LinkState.ACTIVE and not paid_by_it)
         return _status_without_money(view) if open_again else InvoiceStatus.REFUNDED
     # A policy that accepts a part settles the invoice with it; the flag says so.
     reached = balance.peak >= view.amount_minor or view.accept_partial

@@ -23,6 +23,8 @@ def set_up(level: str = "INFO", *, pretty: bool = False) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    for name in ("httpx", "httpcore"):  # they write every URL at INFO, and dramatiq's command line lets INFO through
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     # pika tells one lost connection in seven lines and three tracebacks; whoever uses it tells it in one.
     logging.getLogger("pika").setLevel(logging.CRITICAL)

@@ -14,7 +14,7 @@ import httpx
 
 from sandbox.control import ProviderControl
 
-PAY_SECONDS = 60.0
+PAY_SECONDS = 150.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from db import exceptions, intents, invoices
 from db.intents import Earlier
 from db.tx import Record
 from gateways.crms.base import Crm, TaskRequest
-from gateways.errors import Refused, Unavailable
+from gateways.errors import Refused, Unavailable, Unknown
 from runtime import points
 from runtime.deps import Deps
 from workers.stage import ALREADY_DONE, DONE, NOT_YET, REFUSED, Outcome, Schedule, stage
@@ -62,6 +62,10 @@ def _create(deps: Deps, crm: Crm, invoice: Record, exception: Record) -> str:
         return crm.create_task(_task(invoice, exception))
     except (Unavailable, Refused):
         _forget(deps, exception, (deps.claim.id, deps.claim.claim_no))
+        raise
+    except Unknown:
+        with deps.begin() as tx:
+            intents.ended_unheard(tx, CREATE_TASK, exception.id, (deps.claim.id, deps.claim.claim_no))
         raise
 
 

@@ -9,11 +9,11 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from contracts.messages import CheckoutStart, LinkCreate
-from contracts.statuses import AttemptState, LinkState
+from contracts.statuses import OPEN_ATTEMPTS, AttemptState, LinkState
 from db import attempts, intents, invoices, links
 from db.intents import Earlier
 from db.tx import Record, Tx
-from gateways.errors import Refused, Unavailable
+from gateways.errors import Refused, Unavailable, Unknown
 from gateways.providers.base import CreateMode, OrderRequest, Provider, ProviderOrder
 from rules.links import next_check_seconds, session_life
 from rules.verdicts import Reason
@@ -57,6 +57,10 @@ def open_attempt(message: Opening, deps: Deps) -> Outcome:
     except Unavailable:
         _forget(deps, attempt, (deps.claim.id, deps.claim.claim_no))
         raise
+    except Unknown:
+        with deps.begin() as tx:
+            intents.ended_unheard(tx, CREATE_ORDER, attempt.reference, (deps.claim.id, deps.claim.claim_no))
+        raise
     except Refused as error:
         return _refused(message, deps, attempt, error)
     points.reach(f"{deps.claim.queue}.{points.CALLED}")
@@ -89,14 +93,14 @@ def _opened(message: Opening, deps: Deps, attempt: Record, order: ProviderOrder)
             pay_url=order.pay_url,
             expires_at=order.expires_at,
         )
-        if not moved:  # it ended meanwhile: keep the order's id, close it, and look
+        if not moved:  # a second opener was first, or it ended meanwhile: keep the order's id
             attempts.learn_order(tx, attempt.id, order.provider_order_id)
-        if not moved or links.get(tx, attempt.link_id).state != LinkState.ACTIVE:
-            ask_to_close(tx, attempt, "its link closed while it was opened")
-            request_check(tx, attempt)
-        else:
-            delay = next_check_seconds(0) * deps.settings.time_scale
-            schedule_check(tx, attempts.lock(tx, attempt.id), delay_seconds=delay)
+        now = attempts.lock(tx, attempt.id)
+        if AttemptState(now.state) not in OPEN_ATTEMPTS or links.get(tx, now.link_id).state != LinkState.ACTIVE:
+            ask_to_close(tx, now, "its link closed while it was opened")
+            request_check(tx, now)
+        elif moved:
+            schedule_check(tx, now, delay_seconds=next_check_seconds(0) * deps.settings.time_scale)
         restand(tx, attempt.invoice_id)
     return DONE
 

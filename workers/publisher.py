@@ -18,9 +18,12 @@ from runtime.deps import Deps
 from runtime.settings import Settings
 from workers.broker import MemoryBroker, delivery_message, make_broker
 
-# A burst of deliveries per queue leaves at once, then so many per second: each wakes a worker that drains the queue.
-BURST = 16
-PER_SECOND = 50.0
+# A burst of deliveries per kind of message leaves at once, then so many per second. Each wakes a worker that drains what
+# is due, and costs a real broker more than the stage that it wakes for; inside one process it costs little. What exceeds
+# this is owed, and leaves as one delivery a moment later.
+BURST, PER_SECOND = 4.0, 20.0
+BURST_IN_PROCESS, PER_SECOND_IN_PROCESS = 16.0, 200.0
+OWED_SECONDS = 0.02
 WAITING_LIMIT = 10_000
 PAUSE_AFTER_ERROR_SECONDS = 1.0
 
@@ -31,32 +34,26 @@ class Publisher:
     """Hands deliveries to a broker."""
 
     def __init__(self, broker: dramatiq.Broker, settings: Settings) -> None:
-        """Publish to this broker; call `start` first, except for the broker in this process."""
+        """Publish to this broker; `start` starts."""
         self._broker = broker
         self._settings = settings
         self._waiting: queue.Queue[tuple[str, Delivery] | None] = queue.Queue(WAITING_LIMIT)
-        self._allowances: dict[str, _Allowance] = {}
+        self._allowances: dict[tuple[str, str], _Allowance] = {}
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-        self._direct = isinstance(broker, MemoryBroker)
-        self._lock = threading.Lock()
+        is_here = isinstance(broker, MemoryBroker)
+        self._rate = (BURST_IN_PROCESS, PER_SECOND_IN_PROCESS) if is_here else (BURST, PER_SECOND)
 
     def start(self) -> None:
         """Start the thread."""
-        if not self._direct:
-            self._thread.start()
+        self._thread.start()
 
     def publish(self, due: Sequence[tuple[str, Delivery]]) -> None:
         """Take deliveries and return at once; what does not fit is dropped."""
-        for name, delivery in due:
-            if not self._allowed(name):
-                continue
-            if self._direct:
-                self._send(name, delivery)
-                continue
-            try:
-                self._waiting.put_nowait((name, delivery))
-            except queue.Full:
-                return
+        try:
+            for item in due:
+                self._waiting.put_nowait(item)
+        except queue.Full:
+            return
 
     def stop(self) -> None:
         """Send what waits, for a second at most."""
@@ -67,18 +64,32 @@ class Publisher:
                 return
             self._thread.join(timeout=1)
 
-    def _allowed(self, name: str) -> bool:
-        with self._lock:
-            return self._allowances.setdefault(name, _Allowance()).take()
-
     def _run(self) -> None:
-        while (item := self._waiting.get()) is not None:
+        """Send what is allowed now; of the rest remember one delivery per kind, and send it when it is."""
+        owed: dict[tuple[str, str], Delivery] = {}
+        while True:
             try:
-                self._send(*item)
-            except Exception as error:
-                # pika and dramatiq raise from two hierarchies here; the relay repeats what this loses.
-                log.warning("delivery.not_published", error=type(error).__name__, waiting=self._waiting.qsize())
-                time.sleep(PAUSE_AFTER_ERROR_SECONDS)
+                item = self._waiting.get(timeout=OWED_SECONDS if owed else None)
+            except queue.Empty:
+                self._send_allowed(owed)
+                continue
+            if item is None:
+                return
+            name, delivery = item
+            owed[name, delivery.type] = delivery
+            self._send_allowed(owed)
+
+    def _send_allowed(self, owed: dict[tuple[str, str], Delivery]) -> None:
+        for kind in [one for one in owed if self._allowances.setdefault(one, _Allowance(*self._rate)).take()]:
+            self._try(kind[0], owed.pop(kind))
+
+    def _try(self, name: str, delivery: Delivery) -> None:
+        try:
+            self._send(name, delivery)
+        except Exception as error:
+            # pika and dramatiq raise from two hierarchies here; the relay repeats what this loses.
+            log.warning("delivery.not_published", error=type(error).__name__, waiting=self._waiting.qsize())
+            time.sleep(PAUSE_AFTER_ERROR_SECONDS)
 
     def _send(self, name: str, delivery: Delivery) -> None:
         self._broker.enqueue(delivery_message(self._settings, name, delivery))
@@ -99,17 +110,18 @@ def announcing(deps: Deps) -> Iterator[Publisher]:
 
 
 class _Allowance:
-    """A bucket of BURST tokens that fills with PER_SECOND."""
+    """A bucket of `burst` tokens that fills with `per_second`."""
 
-    __slots__ = ("_at", "_tokens")
+    __slots__ = ("_at", "_burst", "_per_second", "_tokens")
 
-    def __init__(self) -> None:
-        self._tokens = float(BURST)
+    def __init__(self, burst: float, per_second: float) -> None:
+        self._burst, self._per_second = burst, per_second
+        self._tokens = burst
         self._at = time.monotonic()
 
     def take(self) -> bool:
         now = time.monotonic()
-        self._tokens = min(float(BURST), self._tokens + (now - self._at) * PER_SECOND)
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_second)
         self._at = now
         if self._tokens < 1.0:
             return False

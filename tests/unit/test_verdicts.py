@@ -93,6 +93,15 @@ WEEK_AND_A_BIT = 7 * 24 * 60 + 5
         ),
         ([money(), money(kind=TransactionKind.REVERSAL, minutes=1)], SETTLED, "refunded", (), "reversal", set()),
         ([money()], {"cancelled_at": NOON + timedelta(hours=1)}, "paid", (), None, {Reason.CANCELLED_AFTER_PAYMENT}),
+        ([money(), money(kind=TransactionKind.REFUND, minutes=1)], {}, "refunded", (), "refund.full", set()),
+        (
+            [money(current=False), money(kind=TransactionKind.REFUND, minutes=1, current=False)],
+            {},
+            "pending",
+            ("old_link",),
+            "refund.full",
+            set(),
+        ),
         ([money(60_000), money(60_000, TransactionKind.REFUND, minutes=1)], {}, "pending", (), None, set()),
         (
             [money(60_000), money(10_000, TransactionKind.REFUND, minutes=1)],
