@@ -18,9 +18,9 @@ from runtime.deps import Deps
 from runtime.settings import Settings
 from workers.broker import MemoryBroker, delivery_message, make_broker
 
-# A burst of deliveries per kind of message leaves at once, then so many per second. Each wakes a worker that drains what
-# is due, and costs a real broker more than the stage that it wakes for; inside one process it costs little. What exceeds
-# this is owed, and leaves as one delivery a moment later.
+# A burst of deliveries per kind of message leaves at once, then so many per second. Each wakes a worker that drains
+# what is due, and costs a real broker more than the stage that it wakes for; inside one process it costs little. What
+# exceeds this is owed, and leaves as one delivery a moment later.
 BURST, PER_SECOND = 4.0, 20.0
 BURST_IN_PROCESS, PER_SECOND_IN_PROCESS = 16.0, 200.0
 OWED_SECONDS = 0.02
