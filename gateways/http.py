@@ -286,7 +286,7 @@ def decode_json(raw: bytes) -> Any:
     text with NUL or a lone surrogate, which is legal JSON and no legal text.
     """
     try:
-        decoded = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+        decoded = _DECODER.decode(raw.decode("utf-8"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if b"\\u" in raw:
@@ -303,6 +303,10 @@ def _require_web_address(name: str, base_url: str) -> None:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+# One for all: json.loads makes a new decoder for each call that has wishes.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _refuse_bad_text(decoded: Any) -> None:

@@ -8,6 +8,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -90,6 +91,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
 def serve(deps: Deps, host: str, port: int, *, on_listening: Callable[[str], None] | None = None) -> None:
     """Serve until a signal comes. Port 0 takes a free one; `on_listening` is told the address."""
     server = make_server(deps, host, port, on_listening=on_listening)
+    # What was imported and built stays for good: the collector need not look at it again and again.
+    gc.freeze()
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(server.serve())
 

@@ -43,9 +43,10 @@ MAX_RECEIPT = 160
 # Credentials, the customer's or a proxy's address, and what belongs to the connection alone. The rest is kept, because
 # each provider names its signature as it likes.
 _LEFT_OUT = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "forwarded", "via", "x-real-ip"}
-    | {"host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect", "content-length"}
-    | {"accept", "accept-encoding", "accept-language", "cache-control", "pragma", "x-request-id", "traceparent"}
+    {b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"x-api-key"}
+    | {b"forwarded", b"via", b"x-real-ip", b"x-request-id", b"traceparent"}
+    | {b"host", b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect"}
+    | {b"content-length", b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"pragma"}
 )
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -157,11 +158,10 @@ class Arrived(NamedTuple):
 def kept_headers(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return what is stored of an event's headers: lower-case names, repeated ones joined, never credentials."""
     kept: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name = raw_name.decode("latin-1").lower()
-        if name in _LEFT_OUT or name.startswith("x-forwarded-"):
+    for raw_name, raw_value in headers:  # the server has lower-cased the names
+        if raw_name in _LEFT_OUT or raw_name.startswith(b"x-forwarded-"):
             continue
-        value = raw_value.decode("latin-1")
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         kept[name] = f"{kept[name]}, {value}" if name in kept else value
     return kept
 
