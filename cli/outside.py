@@ -233,11 +233,18 @@ class _ProviderComparison:
         with self._deps.database.read() as tx:
             return ours.is_being_asked(tx, self._name, reference)
 
+    def _is_left_to_a_person(self, attempt: Record) -> bool:
+        """Tell whether nobody could be asked what became of the order, and a person has the case."""
+        if self._deps.providers[self._name].capabilities.lookup:
+            return False
+        with self._deps.database.read() as tx:
+            return ours.is_left_to_a_person(tx, attempt)
+
     def _compare_order(self, attempt: Record) -> None:
         """Look for an order that we do not know of, and for one that can be paid although its invoice is settled."""
         is_unknown = attempt.provider_order_id is None and attempt.state != AttemptState.RESERVED
         is_left_open = attempt.invoice_status in _SETTLED and attempt.state != AttemptState.PAID
-        if not (is_unknown or is_left_open):
+        if not (is_unknown or is_left_open) or self._is_left_to_a_person(attempt):
             return
         report = self._reports[3 if is_unknown else 9]
         find = partial(self._ledger.find, attempt.reference, attempt.provider_order_id)
