@@ -361,7 +361,9 @@ class Town:
             invoice = invoices.find(tx, bill.crm, bill.id, bill.data.get("type", "invoice"))
             if invoice is None:
                 return ["(unknown here)"]
-            return [f"{entry.at:%H:%M:%S.%f} {entry.what}: {entry.text}" for entry in timeline.of(tx, invoice.id).entries]
+            return [
+                f"{entry.at:%H:%M:%S.%f} {entry.what}: {entry.text}" for entry in timeline.of(tx, invoice.id).entries
+            ]
 
         return self.look(read)
 

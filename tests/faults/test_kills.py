@@ -1,0 +1,90 @@
+"""SIGKILL: of every kind of process, at every named point, and again and again while invoices flow."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import Production
+from tests.faults.points import POINTS, points_of
+from tests.kit import PAYS, PAYS_AND_LEAVES, PAYS_HALF, STAYS_AWAY, Bill, Town
+
+pytestmark = pytest.mark.timeout(420)
+
+# A message that lost its worker waits for the end of the lease, and one that lost it within a call for the call's too.
+PATIENCE_SECONDS = 180.0
+ACCOUNTS = ("bank", "intl", "vpos", "wallet")
+
+
+def test_each_worker_killed_at_each_point(production: Production) -> None:
+    """Every queue's worker dies at each of its points, one after the other, while 24 invoices go through."""
+    town = production.town
+    markers = [marker for queue in POINTS for marker in town.arm(queue, points_of(queue))]
+    bills = _flow(town, 24)
+
+    _await_points(town, markers)
+    town.wait_for_ends(bills, seconds=PATIENCE_SECONDS)
+
+    assert sum(bill.was_left_to_a_person for bill in bills) <= 2  # stopped at intent, stopped after the call
+    town.check_books()
+
+
+def test_relay_web_and_intake_killed_again_and_again(production: Production) -> None:
+    town = production.town
+    bills = _flow(town, 30)
+
+    town.kill_by_turns(("relay", "web", "intake"), rounds=3, pause_seconds=0.5)
+    town.stack.wait_ready()
+
+    town.wait_for_ends(bills, seconds=PATIENCE_SECONDS)
+    town.check_books()
+
+
+def test_the_all_in_one_process_killed_at_the_calls(embedded: Town) -> None:
+    """Where something outside had been done, and nobody had written it down; the storm stops at every point."""
+    points = [
+        "link-creation.called",
+        "crm-update.called",
+        "checkout.intent",
+        "checkout.called",
+        "webhook-verification.concluding",
+        "manager-tasks.called",
+    ]
+    markers = embedded.arm("up", points)
+    bills = _flow(embedded, 16)
+
+    _await_points(embedded, markers)
+    embedded.wait_for_ends(bills, seconds=PATIENCE_SECONDS)
+    embedded.check_books()
+
+
+def test_the_all_in_one_process_killed_again_and_again(embedded: Town) -> None:
+    embedded.stack.processes["up"].halts = []
+    bills = _flow(embedded, 30)
+
+    embedded.kill_by_turns(("up",), rounds=4, pause_seconds=3.0)
+    embedded.stack.wait_ready()
+
+    embedded.wait_for_ends(bills, seconds=PATIENCE_SECONDS)
+    embedded.check_books()
+
+
+def _flow(town: Town, count: int) -> list[Bill]:
+    bills = town.publish(count, [PAYS, PAYS_HALF, PAYS_AND_LEAVES, STAYS_AWAY], ACCOUNTS)
+    for bill in bills:
+        bill.may_be_left_to_a_person = bill.account == "wallet"
+        bill.patience_seconds = PATIENCE_SECONDS
+    town.send_customers(bills)
+    return bills
+
+
+def _await_points(town: Town, markers: Sequence[Path]) -> None:
+    """A point that was not reached proves nothing."""
+
+    def missing() -> list[str]:
+        return [marker.name for marker in markers if not marker.exists()]
+
+    try:
+        town.eventually(lambda: not missing(), "every point is reached", seconds=PATIENCE_SECONDS)
+    except AssertionError as error:
+        raise AssertionError(f"never reached: {missing()}\n{error}") from None
