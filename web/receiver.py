@@ -3,8 +3,7 @@
     bytes, bounded ──> signature, where the provider signs ──> one durable row ──> 2xx
 
 An event is a hint: nothing of it is believed here, and the worker checks the signature again. 2xx comes only after the
-commit, a duplicate's too; 503 with Retry-After when there is none, and the provider repeats. Signatures, sealing and
-SQL run in the writers' threads, so that the event loop only moves bytes.
+commit, a duplicate's too; 503 with Retry-After when there is none, and the provider repeats.
 """
 
 import asyncio
