@@ -41,7 +41,7 @@ storm: setup ## run the long storms of faults and load
 
 check: setup ## format, lint, types, imports, exported contracts
 	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/paylinks contracts export --check

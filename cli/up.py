@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from web.app import serve
-
 from db.migrate import upgrade
 from runtime import points
 from runtime.logs import set_up as set_up_logs
 from runtime.settings import Settings, SettingsError, load_settings
+from web.app import serve
 from workers.app import SHUTDOWN_TIMEOUT_MS, make_service
 from workers.intake import run_intake
 from workers.relay import Relay
