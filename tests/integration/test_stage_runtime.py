@@ -17,6 +17,7 @@ from runtime.build import build
 from runtime.deps import Deps
 from runtime.settings import Settings
 from tests.support import DATA_KEY, put, update
+from workers import registry
 from workers import stage as stages
 from workers.executor import Executor
 from workers.held import KEEPER_TICK_SECONDS, Keeper
@@ -42,6 +43,7 @@ def _settings(url: str, **more: Any) -> Settings:
 @pytest.fixture
 def use() -> Iterator[Callable[..., None]]:
     """Register a function as the stage of crm.update for one test."""
+    registry.load_all()  # or the first service of a test would load them, and what is kept here would be nothing
     kept = dict(stages._registry)
 
     def register(
