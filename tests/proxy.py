@@ -36,7 +36,9 @@ class Proxy:
     def __init__(self, target_port: int) -> None:
         self.port = free_port()
         self.commits_lost = 0
+        self.accepted = 0
         self._target = target_port
+        self._refusing = False
         self._lines: set[_Line] = set()
         self._commits_to_lose = 0
         self._every = 1
@@ -49,10 +51,11 @@ class Proxy:
         """The server's URL by way of this proxy."""
         return url.replace(f":{self._target}", f":{self.port}", 1)
 
-    def cut(self) -> int:
-        """Break every connection at once; return how many there were. New ones are let through."""
+    def cut(self, *, refusing: bool = False) -> int:
+        """Break every connection at once; return how many there were. New ones are let through, or refused."""
 
         async def cut() -> int:
+            self._refusing = refusing
             lines = list(self._lines)
             for line in lines:
                 line.cut()
@@ -95,6 +98,10 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing:
+            writer.transport.abort()
+            return
+        self.accepted += 1
         try:
             answers, server = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:

@@ -56,7 +56,7 @@ def test_connections_to_the_broker_dropped_while_stages_run(production: Producti
 def test_all_delivery_queues_deleted(production: Production) -> None:
     town = production.town
     with in_mid_run(production):
-        _delete_delivery_queues(production)
+        delete_delivery_queues(production)
 
     def are_back() -> bool:
         return all(_consumers(production, queue.value) for queue in Queue)
@@ -143,7 +143,7 @@ def _on_a_channel(production: Production, do: Callable[[object], object]) -> obj
         return do(connection.channel())
 
 
-def _delete_delivery_queues(production: Production) -> None:
+def delete_delivery_queues(production: Production) -> None:
     for queue in Queue:
         name = f"{production.town.plan.queue_prefix}{queue}"
         _on_a_channel(production, lambda channel, name=name: channel.queue_delete(name))  # type: ignore[attr-defined,misc]
