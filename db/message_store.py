@@ -409,21 +409,31 @@ def _write_attempt(
 # --- looking after --------------------------------------------------------------------------------------------------
 
 
-def sweep_lapsed(tx: Tx, *, limit: int = 200) -> list[tuple[str, str, bool]]:
-    """Take back messages whose lease ended without an outcome; return (id, queue, is now dead)."""
-    lapsed = (
-        select(messages.c.id)
-        .where(messages.c.state == "running", messages.c.lease_expires_at < db_now())
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    dies = messages.c.lapses + 1 >= DEAD_AFTER_LAPSES
+_LAPSED = and_(messages.c.state == "running", messages.c.lease_expires_at < db_now())
+_DIES = messages.c.lapses + 1 >= DEAD_AFTER_LAPSES
+
+
+def dying(tx: Tx, *, limit: int = 200) -> list[Row[Any]]:
+    """Return id, queue, type and subject of lapsed messages that will be dead when they are taken back."""
+    found = select(messages.c.id, messages.c.queue, messages.c.type, messages.c.subject)
+    return list(tx.execute(found.where(_LAPSED, _DIES).limit(limit)).all())
+
+
+def sweep_lapsed(
+    tx: Tx, *, limit: int = 200, named: str | None = None, sparing_dying: bool = False
+) -> list[tuple[str, str, bool]]:
+    """Take back messages whose lease ended without an outcome, or the named one; return (id, queue, is now dead)."""
+    lapsed = select(messages.c.id).where(_LAPSED).limit(limit).with_for_update(skip_locked=True)
+    if named is not None:
+        lapsed = lapsed.where(messages.c.id == named)
+    if sparing_dying:
+        lapsed = lapsed.where(~_DIES)
     swept = tx.execute(
         update(messages)
         .where(messages.c.id.in_(lapsed.scalar_subquery()), messages.c.state == "running")
         .values(
             lapses=messages.c.lapses + 1,
-            state=case((dies, "dead"), else_="ready"),
+            state=case((_DIES, "dead"), else_="ready"),
             available_at=db_now(),
             lease_expires_at=null(),
             error_class="WorkerDied",

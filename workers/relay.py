@@ -12,6 +12,7 @@ import structlog
 from contracts.catalog import Queue
 from contracts.delivery import Delivery
 from db import invoices, message_store
+from db.tx import Record
 from rules.verdicts import Reason
 from runtime.deps import Deps
 from workers.held import Keeper
@@ -28,18 +29,25 @@ log = structlog.get_logger()
 def sweep(deps: Deps) -> None:
     """Take back messages whose lease lapsed; tell the manager of those that died of it."""
     with deps.database.begin() as tx:
-        swept = message_store.sweep_lapsed(tx)
+        swept = message_store.sweep_lapsed(tx, sparing_dying=True)
+    with deps.database.read() as tx:
+        doomed = message_store.dying(tx)
+    for message in doomed:
+        swept += _end_with_task(deps, message)
     for message_id, queue, is_dead in swept:
         log.warning("lease.lapsed", message_id=message_id, queue=queue, dead=is_dead)
-        if is_dead:
-            _tell_manager(deps, message_id)
 
 
-def _tell_manager(deps: Deps, message_id: str) -> None:
+def _end_with_task(deps: Deps, message: Record) -> list[tuple[str, str, bool]]:
+    """Let a message die and tell the manager, both or neither; the invoice is locked first, as everywhere."""
     with deps.database.begin() as tx:
-        message = message_store.find(tx, message_id)
-        if message is not None and message.queue != Queue.MANAGER_TASKS and invoices.exists(tx, message.subject):
+        is_told = message.queue != Queue.MANAGER_TASKS and invoices.exists(tx, message.subject)
+        if is_told:
+            invoices.lock(tx, message.subject)
+        swept = message_store.sweep_lapsed(tx, named=message.id)
+        if is_told and any(is_dead for _, _, is_dead in swept):
             raise_exception(tx, message.subject, Reason.DEAD_LETTER, f"{message.type}: its workers died")
+    return swept
 
 
 class Relay:
