@@ -171,7 +171,7 @@ class Pages:
             state=shown,
             language=language,
             address=address,
-            pay_url=f"{address}/pay?{self._query(request, view)}" if can_pay else None,
+            pay_url=_with(f"{address}/pay", self._query(request, view)) if can_pay else None,
             form_token=self._guard.token(view.link_id) if can_pay else "",
             status_url=f"{address}/status",
             expected=_now(view),
@@ -199,8 +199,7 @@ class Pages:
         return RedirectResponse(url, 303, self._headers)
 
     def _back(self, request: Request, view: CustomerView, **more: str) -> Response:
-        query = self._query(request, view, **more)
-        return self._see_other(f"{self._address(request)}?{query}" if query else self._address(request))
+        return self._see_other(_with(self._address(request), self._query(request, view, **more)))
 
     def _address(self, request: Request) -> str:
         """Return the page's own path; the token in it was checked or is about to be."""
@@ -242,6 +241,10 @@ class Pages:
                 return self._message(request, "trouble", 503, language, **{"retry-after": "10"})
 
         return endpoint
+
+
+def _with(path: str, query: str) -> str:
+    return f"{path}?{query}" if query else path
 
 
 def _now(view: CustomerView) -> str:
