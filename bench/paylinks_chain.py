@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import ClassVar
@@ -24,6 +24,7 @@ from contracts.base import Message, key_of
 from contracts.catalog import Queue
 from contracts.delivery import Delivery
 from db import invoices
+from db.tx import Tx
 from runtime.build import build
 from runtime.deps import Deps
 from runtime.logs import set_up as set_up_logs
@@ -101,8 +102,24 @@ def take_step(message: Step, deps: Deps) -> Outcome:
     if os.environ.get(TELLS_HOPS):
         ends.tell(f"start {message.key()} {began}")
     elif follower is None:
-        ends.tell(message.chain)
+        _ended.chains.append(message.chain)
     return DONE
+
+
+class _Ended(threading.local):
+    """The chains that a thread's open transaction ends: told of after its commit."""
+
+    def __init__(self) -> None:
+        self.chains: list[str] = []
+
+
+_ended = _Ended()
+
+
+def _tell_ends(announce: Callable[[Tx], None], tx: Tx) -> None:
+    while _ended.chains:
+        ends.tell(_ended.chains.pop())
+    announce(tx)
 
 
 def set_up() -> None:
@@ -117,6 +134,8 @@ def make_service() -> Service:
     stages.MAX_CLAIM = int(os.environ.get(CLAIM_SIZE, stages.MAX_CLAIM))
     register()
     service = Service(build(settings))
+    database = service.deps.database
+    vars(database)["announce"] = partial(_tell_ends, database.announce)  # called after each commit
     if os.environ.get(TELLS_HOPS):
         service.deps.database.after_commit = partial(_tell_commit, service)
     return service

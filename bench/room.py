@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 import pika
 import psycopg
 import redis
-from cryptography.fernet import Fernet
 
 from contracts.catalog import Queue
 from db.database import Database
 from db.migrate import upgrade
-from db.sealing import Sealer
+from db.sealing import Sealer, new_key
 from runtime.build import build
 from runtime.deps import Deps
 from runtime.settings import load_settings
@@ -32,7 +31,7 @@ class Room:
     """The services of one run, and keys that all its processes share."""
 
     services: Services
-    data_key: str = field(default_factory=lambda: Fernet.generate_key().decode())
+    data_key: str = field(default_factory=lambda: new_key())
     link_secret: str = field(default_factory=lambda: secrets.token_hex(32))
 
     @contextlib.contextmanager

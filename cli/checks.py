@@ -11,7 +11,7 @@ from pydantic_settings import SettingsError as SourceError
 from cli import exits
 from db import health, migrate
 from db.database import Trouble, trouble_of
-from db.sealing import Sealer
+from db.sealing import BadKey, Sealer
 from runtime.build import build, close
 from runtime.deps import Deps
 from runtime.settings import Settings, SettingsError, config_file, load_settings
@@ -60,7 +60,7 @@ def bad_parts(settings: Settings) -> Iterator[str]:
     for place, key in enumerate(settings.data_keys):
         try:
             Sealer([key.get_secret_value()])
-        except ValueError:
+        except BadKey:
             yield f"data_keys.{place}: not url-safe base64 of 32 bytes; `paylinks init` shows how one looks"
     alone = settings.model_copy(update={"accounts": {}, "crms": {}})
     for kind in ("accounts", "crms"):
@@ -76,10 +76,10 @@ def _problem_of(settings: Settings) -> str | None:
         close(build(settings))
     except (SettingsError, TypeError) as error:
         return str(error)  # a TypeError names the option that the adapter does not take
-    except ValueError as error:
-        return (
-            None if "Fernet" in str(error) else "the adapter does not take these options; compare with its description"
-        )
+    except BadKey:
+        return None  # told of above
+    except ValueError:
+        return "the adapter does not take these options; compare with its description"
     return None
 
 

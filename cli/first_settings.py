@@ -1,10 +1,11 @@
 """The settings file that `paylinks init` writes."""
 
-import base64
 import json
 import os
 import secrets
 from pathlib import Path
+
+from db.sealing import new_key
 
 _TEXT = """\
 # Settings of Paylinks. This file holds secrets: mode 0600, never in a repository.
@@ -49,7 +50,7 @@ def write(path: Path, database_url: str = "") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = _TEXT.format(
         database_url=json.dumps(database_url or f"sqlite:///{folder / 'paylinks.db'}"),
-        data_key=json.dumps(base64.urlsafe_b64encode(os.urandom(32)).decode()),
+        data_key=json.dumps(new_key()),
         link_secret=json.dumps(secrets.token_urlsafe(32)),
     )
     # Closed to others from its first byte on, and never somebody else's file.

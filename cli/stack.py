@@ -23,13 +23,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from cryptography.fernet import Fernet
-
 from contracts.catalog import Queue
 from db import api_keys
 from db.database import Database
 from db.migrate import upgrade
-from db.sealing import Sealer
+from db.sealing import Sealer, new_key
 from db.tx import Cause
 from runtime.build import build, close
 from runtime.deps import Deps
@@ -186,7 +184,7 @@ class Stack:
 
     def _start_crms(self) -> str:
         """Make the database, each CRM's key in it, and the CRMs; return the data key."""
-        data_key = Fernet.generate_key().decode()
+        data_key = new_key()
         database = Database(self.plan.database_url or self._sqlite(), Sealer([data_key]))
         upgrade(database)
         prefix = self.plan.queue_prefix

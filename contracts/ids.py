@@ -6,6 +6,7 @@ The layout is the ULID's: 48 bits of milliseconds, 80 random bits, Crockford bas
 
 import os
 import time
+from collections import deque
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 # Two characters at a time: every message makes several ids.
@@ -14,7 +15,24 @@ _SHIFTS = tuple(range(120, -1, -10))
 LENGTH = 26
 
 
+# Random bytes for many ids from one question to the system; a child process must not use its parent's.
+_RANDOM_BYTES = 10
+_AT_ONCE = 128
+_random: deque[bytes] = deque()
+os.register_at_fork(after_in_child=_random.clear)
+
+
 def new_id() -> str:
     """Return a fresh identifier; two made in different milliseconds sort by time."""
-    value = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10))
+    value = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(_next_random())
     return "".join([_PAIRS[(value >> shift) & 1023] for shift in _SHIFTS])
+
+
+def _next_random() -> bytes:
+    """Take bytes that nobody else gets; threads may ask at the same moment."""
+    while True:
+        try:
+            return _random.pop()
+        except IndexError:
+            fresh = os.urandom(_RANDOM_BYTES * _AT_ONCE)
+            _random.extend(fresh[place : place + _RANDOM_BYTES] for place in range(0, len(fresh), _RANDOM_BYTES))

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, literal_column, select
+from sqlalchemy import bindparam, select
 
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
 from db.hot import Hot
 from db.schema import attempts, invoices, links
 from db.tx import Tx
-from db.types import db_now
+from db.types import constant, db_now
 from rules.pages import AttemptFacts, PageFacts
 
 _newest = (
@@ -31,7 +31,7 @@ _processing_elsewhere = (
     .where(
         _others.c.invoice_id == links.c.invoice_id,
         _others.c.link_id != links.c.id,
-        _others.c.state == literal_column(f"'{AttemptState.PROCESSING}'"),
+        _others.c.state == constant(AttemptState.PROCESSING),
     )
     .correlate(links)
     .exists()

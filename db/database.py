@@ -23,12 +23,14 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from contracts.delivery import Delivery
 from db import message_store
+from db.hot import session_of
 from db.sealing import Sealer
 from db.tx import Cause, Tx
 
 # Server-side bounds on every connection, in milliseconds: no statement, lock or forgotten transaction holds others up.
 STATEMENT_TIMEOUT_MS = 10_000
 LOCK_TIMEOUT_MS = 2_000
+SHARED_LOCK_TIMEOUT_MS = 100
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 15_000
 SQLITE_BUSY_TIMEOUT_SECONDS = 15.0
 
@@ -52,11 +54,16 @@ class Database:
         return self.url.get_backend_name() == "sqlite"
 
     @contextmanager
-    def begin(self, cause: Cause | None = None) -> Iterator[Tx]:
-        """Open a write transaction: commit at the end of the block, roll back on any exception."""
+    def begin(self, cause: Cause | None = None, *, is_shared: bool = False) -> Iterator[Tx]:
+        """Open a write transaction: commit at the end of the block, roll back on any exception.
+
+        One that several messages share waits for locks only for a moment: it holds those of its first ones meanwhile.
+        """
         with self._one_writer, self._connected() as connection:
             tx = self._tx(connection, cause)
             tx.begun = self.is_sqlite
+            if is_shared:
+                tx.begin_with = b"BEGIN; SET LOCAL lock_timeout = %d" % SHARED_LOCK_TIMEOUT_MS
             yield tx
             message_store.flush(tx)
         self.announce(tx)
@@ -78,7 +85,12 @@ class Database:
         """Give a connection whose work commits at the end; a connection that broke takes its pool with it."""
         try:
             with self.engine.begin() as connection:
-                yield connection
+                try:
+                    yield connection
+                except BaseException:
+                    if not self.is_sqlite:
+                        session_of(connection).roll_back()
+                    raise
         except psycopg.OperationalError as error:
             if error.sqlstate is None or error.sqlstate.startswith(_OUTAGE_STATES):
                 self.engine.dispose(close=False)
@@ -93,7 +105,7 @@ class Database:
     def announce(self, tx: Tx) -> None:
         """Tell the broker, best effort, what a committed transaction added."""
         if tx.due and self.after_commit is not None:
-            self.after_commit(tx.due)
+            self.after_commit([(queue, delivery()) for queue, delivery in tx.due])
 
     def _tx(self, connection: Connection, cause: Cause | None) -> Tx:
         return Tx(connection, self.sealer, cause or Cause.new(), is_postgres=not self.is_sqlite)
@@ -108,7 +120,7 @@ def _postgres(url: URL, pool_size: int) -> Engine:
         f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS} "
         f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC "
         # Our prepared statements find rows by key: one plan serves every value, and planning again costs more.
-        "-c plan_cache_mode=force_generic_plan"
+        "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
     )
     return create_engine(
         url,
@@ -156,7 +168,8 @@ class Trouble(StrEnum):
 
 
 _OUTAGE_STATES = ("08", "57P", "53300", "25P03")
-_BUSY_STATES = ("55P03", "40P01", "40001")
+# A lock not had, a deadlock, a serialization failure, a prepared statement that somebody deallocated.
+_BUSY_STATES = ("55P03", "40P01", "40001", "26000")
 
 
 def trouble_of(error: BaseException) -> Trouble | None:

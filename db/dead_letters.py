@@ -9,6 +9,7 @@ from sqlalchemy import Row, exists, select
 from contracts.catalog import TYPES
 from db.schema import message_history, messages
 from db.tx import Tx
+from db.types import constant
 
 SEALED = "[sealed]"
 
@@ -22,7 +23,7 @@ def listed(
     tx: Tx, *, ids: Sequence[str] = (), queue: str | None = None, group: str | None = None, limit: int = 100
 ) -> list[Row[Any]]:
     """List dead letters, oldest first, without payloads: those of these ids, of a queue, of one cause."""
-    found = select(*(messages.c[name] for name in _LISTED)).where(messages.c.state == "dead")
+    found = select(*(messages.c[name] for name in _LISTED)).where(messages.c.state == constant("dead"))
     if ids:
         found = found.where(messages.c.id.in_(ids))
     if queue is not None:
@@ -43,7 +44,9 @@ def find(tx: Tx, message_id: str) -> Row[Any] | None:
 
 def is_last_of(tx: Tx, subject: str, message_id: str) -> bool:
     """Tell whether no other dead letter is about the same subject."""
-    other = exists().where(messages.c.subject == subject, messages.c.state == "dead", messages.c.id != message_id)
+    other = exists().where(
+        messages.c.subject == subject, messages.c.state == constant("dead"), messages.c.id != message_id
+    )
     return not tx.execute(select(other)).scalar()
 
 

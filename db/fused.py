@@ -7,11 +7,11 @@ what the portable statements in db.message_store say for SQLite; one conformance
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from db.hot import send
+from db.hot import Prepared
 from db.tx import NewMessage, Tx
 
 if TYPE_CHECKING:
-    from db.message_store import Claimed
+    from db.message_store import Ending
 
 _CARRIED = (
     "id, queue, type, payload, sealed, dedup_key, subject, correlation, causation, request_id, traceparent, "
@@ -31,6 +31,7 @@ _NEW_FIELDS = (
     *("id", "queue", "type", "payload", "sealed", "dedup_key", "digest", "fingerprint", "subject", "correlation"),
     *("causation", "request_id", "traceparent", "delay_seconds"),
 )
+_ENDING_FIELDS = ("outcome", "detail", "provider_request_id", "subject")
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
 _INSERT_KEYS = """
     INSERT INTO message_keys (queue, digest, fingerprint, message_id)
@@ -45,10 +46,12 @@ _INSERT_NEW = f"""
     FROM {_NEW_ROWS} JOIN k ON k.message_id = u.id
 """  # noqa: S608 - constants
 
-_ADD = f"""
+_ADD = Prepared(
+    f"""
 WITH k AS ({_INSERT_KEYS.format(source=_NEW_ROWS)}), n AS ({_INSERT_NEW})
 SELECT message_id FROM k
 """  # noqa: S608 - constants
+)
 
 _DUE = """
     queue = %(queue)s AND state = 'ready' AND available_at <= clock_timestamp()
@@ -62,33 +65,46 @@ SET state = 'running', claim_no = claim_no + 1, claimed_by = %(worker)s, started
 FROM chosen WHERE m.id = chosen.id
 RETURNING {", ".join("m." + name for name in _CARRIED.split(", "))}, m.created_at, m.started_at
 """  # noqa: S608 - constants
-_CLAIM_NAMED = _CLAIM.format(chosen=f"SELECT id FROM messages WHERE id = %(named)s AND {_DUE}")  # noqa: S608 - constants
-_CLAIM_OLDEST = _CLAIM.format(
-    chosen=f"SELECT id FROM messages WHERE {_DUE} ORDER BY available_at LIMIT %(limit)s"  # noqa: S608 - constants
+_CLAIM_NAMED = Prepared(
+    _CLAIM.format(chosen=f"SELECT id FROM messages WHERE id = %(named)s AND {_DUE}")  # noqa: S608 - constants
+)
+_CLAIM_OLDEST = Prepared(
+    _CLAIM.format(
+        chosen=f"SELECT id FROM messages WHERE {_DUE} ORDER BY available_at LIMIT %(limit)s"  # noqa: S608 - constants
+    )
 )
 
+_ENDINGS = """
+    unnest(%(e_id)s::text[], %(e_claim_no)s::int[], %(e_outcome)s::text[], %(e_detail)s::text[],
+           %(e_provider_request_id)s::text[], %(e_subject)s::text[])
+        AS e(id, claim_no, outcome, detail, provider_request_id, subject)
+"""
+# Several claims end in one statement. Who calls compares the count: one claim that was lost undoes all.
 _FINISH = f"""
 WITH gone AS (
-    DELETE FROM messages WHERE id = %(id)s AND claim_no = %(claim_no)s AND state = 'running'
-    RETURNING {_CARRIED}, created_at, started_at, claimed_by
+    DELETE FROM messages m USING {_ENDINGS}
+    WHERE m.id = e.id AND m.claim_no = e.claim_no AND m.state = 'running'
+    RETURNING {", ".join("m." + name for name in _CARRIED.split(", ") if name != "subject")},
+              coalesce(e.subject, m.subject) AS subject, m.created_at, m.started_at, m.claimed_by,
+              e.outcome, e.detail, e.provider_request_id
 ), h AS (
     INSERT INTO message_history ({_CARRIED}, created_at, outcome, detail, finished_at)
-    SELECT {_CARRIED.replace("subject", "coalesce(%(subject)s, subject)")}, created_at, %(outcome)s, %(detail)s,
-           clock_timestamp()
-    FROM gone
+    SELECT {_CARRIED}, created_at, outcome, detail, clock_timestamp() FROM gone
 ), a AS (
     INSERT INTO message_attempts (message_id, number, started_at, ended_at, outcome, worker, provider_request_id)
-    SELECT id, claim_no, started_at, clock_timestamp(), %(outcome)s, claimed_by, %(provider_request_id)s FROM gone
+    SELECT id, claim_no, started_at, clock_timestamp(), outcome, claimed_by, provider_request_id FROM gone
 )"""  # noqa: S608 - constants
-_FINISH_ALONE = _FINISH + " SELECT id, NULL FROM gone"  # noqa: S608 - constants
-_FINISH_THEN = f"""{_FINISH}, k AS ({_INSERT_KEYS.format(source=f"gone, {_NEW_ROWS}")}), n AS ({_INSERT_NEW})
-SELECT gone.id, k.message_id FROM gone LEFT JOIN k ON true
+_FINISH_ALONE = Prepared(_FINISH + " SELECT count(*), NULL FROM gone")  # noqa: S608 - constants
+_FINISH_THEN = Prepared(
+    f"""{_FINISH}, k AS ({_INSERT_KEYS.format(source=_NEW_ROWS)}), n AS ({_INSERT_NEW})
+SELECT count(*), ARRAY(SELECT message_id FROM k) FROM gone
 """  # noqa: S608 - constants
+)
 
 
 def insert_messages(tx: Tx, rows: Sequence[NewMessage]) -> set[str]:
     """Insert keys and messages; return the ids whose key was new."""
-    return {row[0] for row in send(tx, _ADD, _arrays(rows)).fetchall()}
+    return {row[0] for row in _ADD.rows(tx, _arrays(rows))}
 
 
 def claim(
@@ -105,40 +121,29 @@ def claim(
     """Claim due messages; see db.message_store.claim."""
     parameters = {
         "queue": queue,
-        "types": list(types),
+        "types": _array(types),
         "alone": alone,
         "limit": limit,
         "worker": worker,
         "lease": lease_seconds,
     }
-    rows: list[Any] = send(tx, _CLAIM_NAMED, parameters | {"named": named}).fetchall() if named else []
+    rows = _CLAIM_NAMED.rows(tx, parameters | {"named": named}) if named else []
     if len(rows) < limit:
-        rows += send(tx, _CLAIM_OLDEST, parameters | {"limit": limit - len(rows)}).fetchall()
+        rows += _CLAIM_OLDEST.rows(tx, parameters | {"limit": limit - len(rows)})
     return rows
 
 
-def finish(
-    tx: Tx,
-    claimed: "Claimed",
-    outcome: str,
-    detail: str | None,
-    provider_request_id: str | None,
-    subject: str | None,
-    new: Sequence[NewMessage],
-) -> set[str] | None:
-    """End a message and add its follow-ups; return the ids whose key was new, or None when the claim was lost."""
-    parameters: dict[str, Any] = {
-        "id": claimed.id,
-        "claim_no": claimed.claim_no,
-        "outcome": outcome,
-        "detail": detail,
-        "provider_request_id": provider_request_id,
-        "subject": subject,
+def finish(tx: Tx, endings: Sequence["Ending"], new: Sequence[NewMessage]) -> tuple[int, set[str]]:
+    """End claims and add follow-ups; return how many claims were still held, and the ids whose key was new."""
+    parameters = {
+        "e_id": _array(ending.claimed.id for ending in endings),
+        "e_claim_no": _array(ending.claimed.claim_no for ending in endings),
+        **{f"e_{name}": _array(getattr(ending, name) for ending in endings) for name in _ENDING_FIELDS},
     }
     if new:
         parameters |= _arrays(new)
-    rows = send(tx, _FINISH_THEN if new else _FINISH_ALONE, parameters).fetchall()
-    return {row[1] for row in rows if row[1] is not None} if rows else None
+    ((held, added),) = (_FINISH_THEN if new else _FINISH_ALONE).rows(tx, parameters)
+    return held, set(added or ())
 
 
 def _arrays(rows: Sequence[NewMessage]) -> dict[str, str]:

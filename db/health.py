@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from db.database import Database
 from db.schema import messages, rejections
 from db.tx import Tx
-from db.types import db_after, db_now
+from db.types import constant, db_after, db_now
 
 _UNDEFINED_TABLE = "42P01"
 
@@ -42,11 +42,11 @@ class Backlog:
 
 def backlog(tx: Tx, *, late_seconds: float) -> Backlog:
     """Count what waits; every count comes from an index of its own."""
-    dead = select(func.count()).select_from(messages).where(messages.c.state == "dead")
-    rejected = select(func.count()).select_from(rejections).where(rejections.c.state == "open")
+    dead = select(func.count()).select_from(messages).where(messages.c.state == constant("dead"))
+    rejected = select(func.count()).select_from(rejections).where(rejections.c.state == constant("open"))
     late = (
         select(messages.c.queue, func.count().label("late"))
-        .where(messages.c.state == "ready", messages.c.available_at < db_after(-late_seconds))
+        .where(messages.c.state == constant("ready"), messages.c.available_at < db_after(-late_seconds))
         .group_by(messages.c.queue)
     )
     return Backlog(

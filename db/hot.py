@@ -1,52 +1,148 @@
-"""Statements that run for every message, past SQLAlchemy's compiler on PostgreSQL.
+"""Statements that run for every message, past SQLAlchemy's compiler and psycopg's cursors on PostgreSQL.
 
-What SQLAlchemy costs per statement is more than what PostgreSQL does for it. A Hot statement is written in SQLAlchemy
-like any other, compiled once, and given to psycopg directly; on SQLite it runs as it is.
+What those cost per statement is more than what PostgreSQL does for it. So a hot statement is prepared once on each
+connection and given to libpq directly (psycopg.pq, https://www.psycopg.org/psycopg3/docs/api/pq.html); parameters are
+plain values, rows are read by psycopg's own loaders. On SQLite it runs as it is.
 """
 
-from collections.abc import Mapping
+import itertools
+import re
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from psycopg.rows import namedtuple_row, tuple_row
+from psycopg.adapt import Transformer
+from psycopg.errors import InvalidSqlStatementName, error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
+from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.sql import ClauseElement
 
 if TYPE_CHECKING:
     from db.tx import Tx
 
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+_numbers = itertools.count(1)
+# Under this name a connection keeps its session.
+_SESSION = "paylinks.session"
+
+
+class Prepared:
+    """One statement for PostgreSQL with parameters named %(name)s. Its text holds no other per cent sign."""
+
+    __slots__ = ("_make", "_name", "_names", "_sql")
+
+    def __init__(self, sql: str, *, named: bool = False) -> None:
+        """Take the text; `named` gives rows whose columns are attributes."""
+        self._names: list[str] = []
+        self._sql = _PARAMETER.sub(self._number, sql).encode()
+        self._name = b"paylinks_%d" % next(_numbers)
+        self._make: Callable[[Sequence[Any]], Any] | None = None if named else tuple
+
+    def _number(self, match: re.Match[str]) -> str:
+        if match[1] not in self._names:
+            self._names.append(match[1])
+        return f"${self._names.index(match[1]) + 1}"
+
+    def rows(self, tx: "Tx", parameters: Mapping[str, Any]) -> list[Any]:
+        """Run it and return its rows."""
+        session = tx.session
+        result = self._run(session, parameters)
+        if self._make is None:
+            columns = [(result.fname(place) or b"").decode() for place in range(result.nfields)]
+            self._make = _row_class(columns)._make
+        session.reader.set_pgresult(result)
+        return session.reader.load_rows(0, result.ntuples, self._make)
+
+    def _run(self, session: "Session", parameters: Mapping[str, Any]) -> Any:
+        values = [_text(parameters[name]) for name in self._names]
+        name = session.prepared.get(self._name) or session.prepare(self._name, self._sql)
+        try:
+            return _checked(session.pgconn.exec_prepared(name, values))
+        except InvalidSqlStatementName:
+            session.prepared.clear()  # somebody deallocated; who meets this comes again (db.database.trouble_of)
+            raise
+
+
+class Session:
+    """What one connection to PostgreSQL keeps for hot statements."""
+
+    __slots__ = ("_number", "pgconn", "prepared", "reader")
+
+    def __init__(self, connection: Any) -> None:
+        """Take the driver's connection; one thread uses it at a time."""
+        self.pgconn = connection.pgconn
+        self.prepared: dict[bytes, bytes] = {}
+        self.reader = Transformer(connection)
+        self._number = 0
+
+    def prepare(self, name: bytes, sql: bytes) -> bytes:
+        """Prepare a statement and return its name here, which is never used again."""
+        self._number += 1
+        unique = b"%s_%d" % (name, self._number)
+        _checked(self.pgconn.prepare(unique, sql))
+        self.prepared[name] = unique
+        return unique
+
+    def send(self, sql: bytes) -> None:
+        """Run statements without parameters and rows."""
+        _checked(self.pgconn.exec_(sql))
+
+    def roll_back(self) -> None:
+        """End a transaction before psycopg does, which would deallocate every prepared statement, ours included."""
+        if self.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            self.pgconn.exec_(b"ROLLBACK")  # on a connection that is gone there is nothing to end
+
+
+def session_of(connection: Connection) -> Session:
+    """Return what this connection keeps, for as long as it lives itself."""
+    kept: dict[Any, Any] = connection.info
+    if _SESSION not in kept:
+        kept[_SESSION] = Session(connection.connection.driver_connection)
+    session: Session = kept[_SESSION]
+    return session
+
+
+def _row_class(columns: Sequence[str]) -> Any:
+    return namedtuple("Row", columns)
+
+
+def _checked(result: Any) -> Any:
+    if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+        raise error_from_result(result)
+    return result
+
+
+def _text(value: object) -> bytes | None:
+    """Write a value as PostgreSQL reads it."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes):
+        return b"\\x" + value.hex().encode()
+    return str(value).encode()  # numbers and booleans
+
 
 class Hot:
     """One statement whose parameters are all bindparams of plain types."""
 
-    __slots__ = ("_literals", "_sql", "_statement")
+    __slots__ = ("_literals", "_prepared", "_statement")
 
     def __init__(self, statement: ClauseElement) -> None:
         """Compile for PostgreSQL; this connects to nothing."""
         self._statement: Any = statement
         compiled = statement.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]  # untyped there
-        self._sql = str(compiled)
+        self._prepared = Prepared(str(compiled), named=True)
         self._literals = {name: value for name, value in compiled.params.items() if value is not None}
 
     def rows(self, tx: "Tx", **parameters: Any) -> list[Any]:
         """Run it and return its rows; columns are attributes."""
         if tx.is_postgres:
-            return list(send(tx, self._sql, self._literals | parameters, named=True))
+            return self._prepared.rows(tx, self._literals | parameters)
         return list(tx.execute(self._statement, parameters).all())
 
     def first(self, tx: "Tx", **parameters: Any) -> Any:
         """Run it and return its first row, or None."""
         rows = self.rows(tx, **parameters)
         return rows[0] if rows else None
-
-    def count(self, tx: "Tx", **parameters: Any) -> int:
-        """Run it and return how many rows it changed."""
-        if tx.is_postgres:
-            return int(send(tx, self._sql, self._literals | parameters).rowcount)
-        return int(tx.execute(self._statement, parameters).rowcount)
-
-
-def send(tx: "Tx", sql: str, parameters: Mapping[str, Any], *, named: bool = False) -> Any:
-    """Give one statement to psycopg, always prepared; return the cursor with its result."""
-    tx.ensure_begun()
-    cursor = tx.driver.cursor(row_factory=namedtuple_row if named else tuple_row)
-    return cursor.execute(sql, parameters, prepare=True)

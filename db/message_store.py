@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, case, delete, func, insert, null, select, tuple_, union_all, update
@@ -33,7 +34,7 @@ from db.schema import (
     messages,
 )
 from db.tx import NewMessage, Tx, prepare
-from db.types import db_after, db_now
+from db.types import constant, db_after, db_now
 
 # A message whose worker died this often runs with no neighbours, and at the second number it is dead.
 ALONE_AFTER_LAPSES = 2
@@ -43,6 +44,9 @@ CARRIED = (
     *("id", "queue", "type", "payload", "sealed", "dedup_key", "subject", "correlation", "causation", "request_id"),
     *("traceparent", "failures", "lapses", "waits", "claim_no"),
 )
+
+
+_READY, _RUNNING, _DEAD = constant("ready"), constant("running"), constant("dead")
 
 
 class ClaimLost(Exception):
@@ -129,7 +133,7 @@ def add_all(tx: Tx, new: Sequence[NewMessage]) -> list[AddResult]:
 
 def settle_added(tx: Tx, new: Sequence[NewMessage], inserted: set[str]) -> list[AddResult]:
     """Note deliveries of what was inserted, record the rest as duplicates or conflicts."""
-    tx.due.extend((row.queue, row.delivery()) for row in new if row.id in inserted and row.delay_seconds <= 0)
+    tx.due.extend((row.queue, row.delivery) for row in new if row.id in inserted and row.delay_seconds <= 0)
     if len(inserted) == len(new):
         return [Added(row.id) for row in new]
     return [Added(row.id) if row.id in inserted else _record_known(tx, row) for row in new]
@@ -197,9 +201,8 @@ def is_waiting(tx: Tx, message_id: str | None) -> bool:
     """Tell whether a message is live and nobody began it; also one that this transaction is about to add."""
     if message_id is None:
         return False
-    if any(new.id == message_id for new in tx.pending):
-        return True
-    found = select(messages.c.id).where(messages.c.id == message_id, messages.c.state == "ready")
+    flush(tx)
+    found = select(messages.c.id).where(messages.c.id == message_id, messages.c.state == _READY)
     return tx.execute(found).first() is not None
 
 
@@ -259,7 +262,7 @@ def _claim(
         select(messages.c.id)
         .where(
             messages.c.queue == queue,
-            messages.c.state == "ready",
+            messages.c.state == _READY,
             messages.c.available_at <= db_now(),
             messages.c.type.in_(types),
             lapses,
@@ -287,7 +290,7 @@ def renew(tx: Tx, held: Iterable[tuple[str, int]], *, lease_seconds: float) -> s
     pairs = list(held)
     extended = (
         update(messages)
-        .where(messages.c.state == "running", tuple_(messages.c.id, messages.c.claim_no).in_(pairs))
+        .where(messages.c.state == _RUNNING, tuple_(messages.c.id, messages.c.claim_no).in_(pairs))
         .values(lease_expires_at=db_after(lease_seconds))
         .returning(messages.c.id)
     )
@@ -297,31 +300,35 @@ def renew(tx: Tx, held: Iterable[tuple[str, int]], *, lease_seconds: float) -> s
 # --- ending a claim -------------------------------------------------------------------------------------------------
 
 
-def finish(
-    tx: Tx,
-    claimed: Claimed,
-    outcome: str,
-    *,
-    detail: str | None = None,
-    provider_request_id: str | None = None,
-    subject: str | None = None,
-) -> None:
-    """End the message: history, attempt and the follow-ups of `tx`, all or nothing. Raise ClaimLost if it is not ours.
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a claim ends well. `subject` replaces the message's own, once it is known whom it was about."""
 
-    `subject` replaces the message's own, once it is known whom it was about.
+    claimed: Claimed
+    outcome: str
+    detail: str | None = None
+    provider_request_id: str | None = None
+    subject: str | None = None
+
+
+def finish(tx: Tx, *endings: Ending) -> None:
+    """End messages: history, attempts and the follow-ups of `tx`, all or nothing.
+
+    Raise ClaimLost if one of them is not ours any more.
     """
     if tx.is_postgres:
         new = sorted(tx.pending, key=lambda row: (row.queue, row.digest))
-        inserted = fused.finish(tx, claimed, outcome, detail, provider_request_id, subject, new)
-        if inserted is None:
-            raise ClaimLost(claimed.id)
+        held, inserted = fused.finish(tx, endings, new)
+        if held < len(endings):
+            raise ClaimLost(*(ending.claimed.id for ending in endings))
         tx.pending = []
         settle_added(tx, new, inserted)
         return
     flush(tx)
-    if not _into_history(tx, _held(claimed), outcome, detail, subject):
-        raise ClaimLost(claimed.id)
-    _write_attempt(tx, claimed, outcome, provider_request_id=provider_request_id)
+    for ending in endings:
+        if not _into_history(tx, _held(ending.claimed), ending.outcome, ending.detail, ending.subject):
+            raise ClaimLost(ending.claimed.id)
+        _write_attempt(tx, ending.claimed, ending.outcome, provider_request_id=ending.provider_request_id)
 
 
 def _into_history(
@@ -337,7 +344,7 @@ def _into_history(
 
 
 def _held(claimed: Claimed) -> ColumnElement[bool]:
-    return and_(messages.c.id == claimed.id, messages.c.claim_no == claimed.claim_no, messages.c.state == "running")
+    return and_(messages.c.id == claimed.id, messages.c.claim_no == claimed.claim_no, messages.c.state == _RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +416,7 @@ def _write_attempt(
 # --- looking after --------------------------------------------------------------------------------------------------
 
 
-_LAPSED = and_(messages.c.state == "running", messages.c.lease_expires_at < db_now())
+_LAPSED = and_(messages.c.state == _RUNNING, messages.c.lease_expires_at < db_now())
 _DIES = messages.c.lapses + 1 >= DEAD_AFTER_LAPSES
 
 
@@ -430,7 +437,7 @@ def sweep_lapsed(
         lapsed = lapsed.where(~_DIES)
     swept = tx.execute(
         update(messages)
-        .where(messages.c.id.in_(lapsed.scalar_subquery()), messages.c.state == "running")
+        .where(messages.c.id.in_(lapsed.scalar_subquery()), messages.c.state == _RUNNING)
         .values(
             lapses=messages.c.lapses + 1,
             state=case((_DIES, "dead"), else_="ready"),
@@ -473,7 +480,7 @@ def due(tx: Tx, queue: str, *, limit: int) -> list[Row[Any]]:
             messages.c.request_id,
             messages.c.traceparent,
         )
-        .where(messages.c.queue == queue, messages.c.state == "ready", messages.c.available_at <= db_now())
+        .where(messages.c.queue == queue, messages.c.state == _READY, messages.c.available_at <= db_now())
         .order_by(messages.c.available_at)
         .limit(limit)
     )
@@ -482,9 +489,10 @@ def due(tx: Tx, queue: str, *, limit: int) -> list[Row[Any]]:
 
 def hasten(tx: Tx, message_id: str) -> bool:
     """Make an unclaimed message due now; False when it is claimed, ended or dead."""
+    flush(tx)
     moved = tx.execute(
         update(messages)
-        .where(messages.c.id == message_id, messages.c.state == "ready")
+        .where(messages.c.id == message_id, messages.c.state == _READY)
         .values(available_at=case((messages.c.available_at > db_now(), db_now()), else_=messages.c.available_at))
         .returning(
             *(messages.c[name] for name in ("queue", "type", "dedup_key", "subject", "request_id", "traceparent"))
@@ -492,7 +500,8 @@ def hasten(tx: Tx, message_id: str) -> bool:
     ).first()
     if moved is None:
         return False
-    delivery = Delivery(
+    delivery = partial(
+        Delivery,
         id=message_id,
         type=moved.type,
         key=moved.dedup_key,
@@ -513,7 +522,7 @@ def dead(tx: Tx, *, queue: str | None = None, limit: int = 100) -> list[Row[Any]
         *("id", "queue", "type", "subject", "request_id", "failures", "lapses", "error_class", "error", "error_group"),
         "created_at",
     )
-    found = select(*(messages.c[name] for name in columns)).where(messages.c.state == "dead")
+    found = select(*(messages.c[name] for name in columns)).where(messages.c.state == _DEAD)
     if queue is not None:
         found = found.where(messages.c.queue == queue)
     return list(tx.execute(found.order_by(messages.c.created_at).limit(limit)).all())
@@ -550,7 +559,7 @@ def retry(tx: Tx, message_id: str) -> bool:
     """Give a dead letter its whole schedule again; False when it is not dead."""
     moved = tx.execute(
         update(messages)
-        .where(messages.c.id == message_id, messages.c.state == "dead")
+        .where(messages.c.id == message_id, messages.c.state == _DEAD)
         .values(state="ready", failures=0, lapses=0, waits=0, available_at=db_now())
     )
     return bool(moved.rowcount) and hasten(tx, message_id)
@@ -558,5 +567,5 @@ def retry(tx: Tx, message_id: str) -> bool:
 
 def discard(tx: Tx, message_id: str, reason: str) -> bool:
     """End a dead letter without doing its work; False when it is not dead."""
-    is_dead = and_(messages.c.id == message_id, messages.c.state == "dead")
+    is_dead = and_(messages.c.id == message_id, messages.c.state == _DEAD)
     return _into_history(tx, is_dead, "discarded", reason)

@@ -23,7 +23,9 @@ from contracts.ids import new_id
 from db import audit
 from db.schema import rejections
 from db.tx import Tx
-from db.types import db_now
+from db.types import constant, db_now
+
+_OPEN = constant("open")
 
 
 class NotOpen(Exception):
@@ -91,7 +93,7 @@ def keep(tx: Tx, refusals: Sequence[Refusal]) -> list[tuple[str, bool]]:
 def _keep(tx: Tx, refusal: Refusal, digest: bytes) -> tuple[str, bool]:
     counted = (
         update(rejections)
-        .where(rejections.c.digest == digest, rejections.c.state == "open")
+        .where(rejections.c.digest == digest, rejections.c.state == _OPEN)
         .values(repeats=rejections.c.repeats + 1)
         .returning(rejections.c.id)
     )
@@ -148,7 +150,7 @@ def problems_of(row: Row[Any]) -> tuple[Problem, ...]:
 
 def open_count(tx: Tx) -> int:
     """Return how many bodies wait for review."""
-    waiting = select(func.count()).select_from(rejections).where(rejections.c.state == "open")
+    waiting = select(func.count()).select_from(rejections).where(rejections.c.state == _OPEN)
     return int(tx.execute(waiting).scalar_one())
 
 
@@ -188,6 +190,6 @@ def resolve(
     tx: Tx, rejection_id: str, state: str, *, actor: str, reason: str, message_id: str | None = None, **detail: Any
 ) -> None:
     """Close a locked rejection, with the message that came of it; write down who did it and why."""
-    closed = update(rejections).where(rejections.c.id == rejection_id, rejections.c.state == "open")
+    closed = update(rejections).where(rejections.c.id == rejection_id, rejections.c.state == _OPEN)
     tx.execute(closed.values(state=state, message_id=message_id, resolved_at=db_now()))
     audit.write(tx, actor=actor, action=f"intake.{state}", subject=rejection_id, reason=reason, **detail)

@@ -4,10 +4,11 @@
 all. Rows are added together at the end, in the order of their keys, so that two transactions cannot lock each other.
 """
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from pydantic_core import to_json
 from sqlalchemy import Connection, CursorResult, Row
 from sqlalchemy.sql import Executable
 
@@ -15,13 +16,11 @@ from contracts.base import Message, key_digest
 from contracts.catalog import QUEUES
 from contracts.delivery import Delivery
 from contracts.ids import new_id
+from db.hot import Session, session_of
 from db.sealing import Sealer
 
 # A row whose columns are attributes: what the aggregates give to code that knows no SQL.
 Record = Row[Any]
-
-# One encoder for all messages: json.dumps makes a new one for each call.
-_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ def prepare(message: Message, cause: Cause, sealer: Sealer, delay_seconds: float
         id=message_id,
         queue=QUEUES[type(message)].value,
         type=message.TYPE,
-        payload=_compact(fields),
+        payload=to_json(fields).decode(),
         sealed=sealer.seal_json(personal) if personal else None,
         dedup_key=key,
         digest=key_digest(key),
@@ -104,9 +103,10 @@ class Tx:
     is_postgres: bool
     # On PostgreSQL we send BEGIN before the first statement; on SQLite, and for one statement alone, there is none.
     begun: bool = True
+    begin_with: bytes = b"BEGIN"
     pending: list[NewMessage] = field(default_factory=list)
-    # (queue, delivery) of messages that were added and are due at once: published after the commit.
-    due: list[tuple[str, Delivery]] = field(default_factory=list)
+    # (queue, what makes its delivery) of messages that are due at once: published after the commit.
+    due: list[tuple[str, Callable[[], Delivery]]] = field(default_factory=list)
 
     @property
     def connection(self) -> Connection:
@@ -118,12 +118,13 @@ class Tx:
         """Send BEGIN before the first statement."""
         if not self.begun:
             self.begun = True
-            self.driver.execute("BEGIN", prepare=True)
+            session_of(self.raw).send(self.begin_with)
 
     @property
-    def driver(self) -> Any:
-        """The driver's own connection, for statements that bypass SQLAlchemy."""
-        return self.raw.connection.driver_connection
+    def session(self) -> Session:
+        """PostgreSQL's connection inside the transaction, for statements that bypass SQLAlchemy."""
+        self.ensure_begun()
+        return session_of(self.raw)
 
     def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run one statement."""

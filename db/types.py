@@ -7,7 +7,7 @@ SQLite keeps times as text of one fixed width, so that they compare as they sort
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, Text, TypeDecorator
+from sqlalchemy import ColumnElement, DateTime, Dialect, Text, TypeDecorator, literal_column
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -45,6 +45,14 @@ class UtcTime(TypeDecorator[datetime]):
 
 # Ids and words compare by bytes: a locale's collation is slower and surprises.
 Word = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+def constant(word: str) -> ColumnElement[str]:
+    """Write one of our own words into a statement's text.
+
+    A plan serves every value of a parameter (db.database), so a partial index helps only where its word is none.
+    """
+    return literal_column(f"'{word}'", Text)
 
 
 class db_now(FunctionElement[datetime]):  # noqa: N801 - reads as a SQL function in statements

@@ -6,14 +6,14 @@ the one transaction in which that message ends.
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from contracts.base import Message
 from db import message_store
 from db.database import Database
-from db.message_store import Claimed
+from db.message_store import Claimed, Ending
 from db.tx import Cause, Tx
 from gateways.crms.base import Crm
 from gateways.providers.base import Provider
@@ -29,6 +29,18 @@ class EventPublisher(Protocol):
         """Raise Unavailable when the broker is not there or does not confirm."""
 
 
+class RunsAlone(Exception):
+    """This run calls the outside: it must not hold a transaction that others share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """One transaction in which several messages end: their stages work on our own database alone."""
+
+    tx: Tx
+    endings: list[Ending] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True)
 class Deps:
     """The dependencies of stages and doors."""
@@ -40,11 +52,12 @@ class Deps:
     crms: Mapping[str, Crm]
     events: EventPublisher | None = None
     claimed: Claimed | None = None
-    ended: list[str] = field(default_factory=list)  # the outcome, once `concluding` has committed it
+    ended: list[str] = field(default_factory=list)  # the outcome, once `concluding` is through
+    together: Together | None = None
 
-    def running(self, claimed: Claimed) -> "Deps":
-        """Bind to the message that a worker holds."""
-        return dataclasses.replace(self, claimed=claimed, ended=[])
+    def running(self, claimed: Claimed, together: Together | None = None) -> "Deps":
+        """Bind to the message that a worker holds, and to the transaction that it shares with others, if any."""
+        return dataclasses.replace(self, claimed=claimed, ended=[], together=together)
 
     @property
     def claim(self) -> Claimed:
@@ -54,10 +67,19 @@ class Deps:
         return self.claimed
 
     def begin(self) -> AbstractContextManager[Tx]:
-        """Open a transaction whose messages name the current one as their cause."""
+        """Open a transaction whose messages name the current one as their cause; or go on with the shared one."""
         if self.claimed is None:
             return self.database.begin()
-        return self.database.begin(_cause_of(self.claimed))
+        cause = _cause_of(self.claimed)
+        if self.together is None:
+            return self.database.begin(cause)
+        self.together.tx.cause = cause
+        return nullcontext(self.together.tx)
+
+    def calling_outside(self) -> None:
+        """Say, in a stage that seldom does it, that somebody outside is asked now. Raises RunsAlone among others."""
+        if self.together is not None:
+            raise RunsAlone
 
     @contextmanager
     def concluding(
@@ -71,16 +93,23 @@ class Deps:
     ) -> Iterator[Tx]:
         """Open the last transaction of a message: effects, follow-ups, history and attempt commit together.
 
-        Raises ClaimLost, and rolls everything back, when somebody else holds the message by now.
+        Raises ClaimLost, and rolls everything back, when somebody else holds the message by now. Where messages share
+        a transaction, all this happens at its end.
         """
-        with self.database.begin(_cause_of(self.claim)) as tx:
+        with self.begin() as tx:
             yield tx
-            message_store.finish(
-                tx, self.claim, outcome, detail=detail, provider_request_id=provider_request_id, subject=subject
-            )
-            points.reach(f"{self.claim.queue}.{points.CONCLUDING}")
+            self.end(tx, Ending(self.claim, outcome, detail, provider_request_id, subject))
         self.ended.append(outcome)
-        points.reach(f"{self.claim.queue}.{points.CONCLUDED}")
+        if self.together is None:
+            points.reach(f"{self.claim.queue}.{points.CONCLUDED}")
+
+    def end(self, tx: Tx, ending: Ending) -> None:
+        """End the message in this transaction, or note how it ends with the shared one."""
+        if self.together is not None:
+            self.together.endings.append(ending)
+        else:
+            message_store.finish(tx, ending)
+            points.reach(f"{ending.claimed.queue}.{points.CONCLUDING}")
 
 
 def _cause_of(claimed: Claimed) -> Cause:

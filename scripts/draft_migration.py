@@ -12,12 +12,11 @@ import tempfile
 from pathlib import Path
 
 from alembic import command
-from cryptography.fernet import Fernet
 
 from db import migrate
 from db.database import Database
 from db.schema import metadata
-from db.sealing import Sealer
+from db.sealing import Sealer, new_key
 
 VERSIONS = Path(migrate.__file__).parent / "migrations" / "versions"
 FIRST = "Every table of the first release, and an audit trail that nobody changes"
@@ -94,7 +93,7 @@ def _written(database: Database, message: str, revision: str, *, batch: bool) ->
 
 
 def _database(path: str) -> Database:
-    return Database(f"sqlite:///{path}", Sealer([Fernet.generate_key().decode()]))
+    return Database(f"sqlite:///{path}", Sealer([new_key()]))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
-from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from db.database import Database
 from db.message_store import Claimed
 from db.schema import metadata
-from db.sealing import Sealer
+from db.sealing import Sealer, new_key
 from runtime.deps import Deps
 from runtime.inbound import Incoming
 from runtime.settings import AccountSettings, CrmSettings, LinkKey, Settings
@@ -29,7 +28,7 @@ def make_settings(database_url: str = "sqlite://", **overrides: Any) -> Settings
     return Settings(
         database_url=database_url,
         data_keys=(SecretStr(DATA_KEY),),
-        link_keys=(LinkKey(id="k1", secret=SecretStr(Fernet.generate_key().decode())),),
+        link_keys=(LinkKey(id="k1", secret=SecretStr(new_key())),),
         accounts={"bank": AccountSettings(adapter="sandbox", base_url="http://127.0.0.1:1", api_key=SecretStr("k"))},
         crms={
             ACME: CrmSettings(**crm),

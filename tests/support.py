@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import psycopg
-from cryptography.fernet import Fernet
 from psycopg import sql
 
 from contracts.base import Message
@@ -14,11 +13,11 @@ from db.database import Database
 from db.message_store import Claimed
 from db.migrate import upgrade
 from db.schema import metadata
-from db.sealing import Sealer
+from db.sealing import Sealer, new_key
 from db.tx import Cause
 from tests.services.postgres import conninfo
 
-DATA_KEY = Fernet.generate_key().decode()
+DATA_KEY = new_key()
 
 
 def open_database(url: str) -> Database:
@@ -81,4 +80,4 @@ def finish(database: Database, claimed: Claimed, *then: Message, outcome: str = 
     with database.begin(Cause(claimed.request_id, claimed.correlation, claimed.id)) as tx:
         for message in then:
             tx.then(message)
-        message_store.finish(tx, claimed, outcome)
+        message_store.finish(tx, message_store.Ending(claimed, outcome))

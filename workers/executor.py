@@ -22,12 +22,12 @@ from contracts.catalog import Queue
 from contracts.ids import new_id
 from db import exceptions, invoices, message_store
 from db.database import Trouble, trouble_of
-from db.message_store import Claimed, ClaimLost, Failure
+from db.message_store import Claimed, ClaimLost, Ending, Failure
 from db.tx import Tx
 from gateways.errors import GatewayError, Refused, Unavailable
 from rules.verdicts import Reason
 from runtime import points
-from runtime.deps import Deps
+from runtime.deps import Deps, Together
 from workers.held import Held, TimeLimitExceeded
 from workers.stage import Outcome, Stage, stages_of
 from workers.standing import raise_exception
@@ -59,6 +59,17 @@ class _Lane:
     def is_full(self) -> bool:
         """Tell whether one more thread would only take work from those that drain this lane already."""
         return self.size > 1 and self.drains >= DRAINS_OF_A_QUICK_LANE
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """One run, for the log. Times are those of `time.perf_counter`; `ended` None: just now."""
+
+    claimed: Claimed
+    outcome: str
+    began: float
+    ended: float | None = None
+    detail: str | None = None
 
 
 class Executor:
@@ -98,7 +109,7 @@ class Executor:
         try:
             while not self._stopping.is_set():
                 batch = self._claim(lane, named, lane.size)
-                for claimed in batch:
+                for claimed in self._run_together(lane, batch) if len(batch) > 1 else batch:
                     self._run(lane, claimed)
                 if len(batch) < lane.size and self._leave(lane):
                     return False
@@ -163,6 +174,32 @@ class Executor:
             points.reach(f"{lane.queue}.{points.CLAIMED}")
         return batch
 
+    def _run_together(self, lane: _Lane, batch: list[Claimed]) -> list[Claimed]:
+        """Run quick stages in one transaction, one commit for all; return those that must run by themselves.
+
+        Whatever goes wrong undoes the whole transaction, and each runs by itself: so nobody's error is another's.
+        Those who share a transaction lock invoices in the order of their ids.
+        """
+        batch = sorted(batch, key=lambda claimed: (claimed.subject, claimed.id))
+        ran: list[_Ran] = []
+        try:
+            with self._deps.database.begin(is_shared=True) as tx:
+                together = Together(tx)
+                for claimed in batch:
+                    if self._stopping.is_set():
+                        break
+                    ran.append(self._run_once(lane.stages[claimed.type], claimed, together))
+                message_store.finish(tx, *together.endings)
+                points.reach(f"{lane.queue}.{points.CONCLUDING}")
+        except (Exception, TimeLimitExceeded) as error:
+            log.info("batch.parted", queue=lane.queue, size=len(batch), error=type(error).__name__)
+            return batch
+        points.reach(f"{lane.queue}.{points.CONCLUDED}")
+        for one in ran:
+            self._log(one)
+            self.held.release(one.claimed)
+        return batch[len(ran) :]
+
     def _run(self, lane: _Lane, claimed: Claimed) -> None:
         """Run one message to an end; no exception leaves here."""
         if self._stopping.is_set():
@@ -171,34 +208,37 @@ class Executor:
         stage = lane.stages[claimed.type]
         began = time.perf_counter()
         try:
-            with self.held.running(claimed, limit_seconds=stage.time_limit.total_seconds()):
-                run = self._deps.running(claimed)
-                outcome = stage.function(claimed.message(self._deps.database.sealer), run)
-            ended = run.ended[0] if run.ended else self._end(stage, claimed, outcome)
-            self._log(claimed, ended, began, outcome.detail)
+            self._log(self._run_once(stage, claimed))
         except ClaimLost:
-            self._log(claimed, "claim_lost", began)
+            self._log(_Ran(claimed, "claim_lost", began))
         except (Exception, TimeLimitExceeded) as error:
             self._settle(stage, claimed, error, began)
         finally:
             self.held.release(claimed)
 
-    def _end(self, stage: Stage, claimed: Claimed, outcome: Outcome) -> str:
+    def _run_once(self, stage: Stage, claimed: Claimed, together: Together | None = None) -> "_Ran":
+        """Run one message's stage, and end what the stage did not conclude by itself."""
+        began = time.perf_counter()
+        with self.held.running(claimed, limit_seconds=stage.time_limit.total_seconds()):
+            run = self._deps.running(claimed, together)
+            outcome = stage.function(claimed.message(self._deps.database.sealer), run)
+        ended = run.ended[0] if run.ended else self._end(stage, run, outcome)
+        return _Ran(claimed, ended, began, time.perf_counter(), outcome.detail)
+
+    def _end(self, stage: Stage, run: Deps, outcome: Outcome) -> str:
         """Finish what the stage did not conclude by itself."""
-        if outcome.after_seconds is None:
-            with self._deps.running(claimed).begin() as tx:
-                message_store.finish(tx, claimed, outcome.name, detail=outcome.detail)
-            return outcome.name
-        if claimed.waits < stage.max_waits:
-            with self._deps.database.begin() as tx:
-                message_store.wait(
-                    tx, claimed, seconds=self._scaled(outcome.after_seconds), reason=outcome.detail or ""
-                )
-            return "not_yet"
-        with self._deps.running(claimed).begin() as tx:
+        claimed = run.claim
+        with run.begin() as tx:
+            if outcome.after_seconds is None:
+                run.end(tx, Ending(claimed, outcome.name, outcome.detail))
+                return outcome.name
+            if claimed.waits < stage.max_waits:
+                pause = self._scaled(outcome.after_seconds)
+                message_store.wait(tx, claimed, seconds=pause, reason=outcome.detail or "")
+                return "not_yet"
             self._tell_manager(tx, claimed, stage.waits_end_in, outcome.detail or "")
-            message_store.finish(tx, claimed, "waited_in_vain", detail=outcome.detail)
-        return "waited_in_vain"
+            run.end(tx, Ending(claimed, "waited_in_vain", outcome.detail))
+            return "waited_in_vain"
 
     def _settle(self, stage: Stage, claimed: Claimed, error: BaseException, began: float) -> None:
         """Record how a run failed; while the database is away, try until the lease is over."""
@@ -208,12 +248,12 @@ class Executor:
             try:
                 if trouble in (Trouble.BUSY, Trouble.OUTAGE):
                     self._give_back(claimed, BUSY_PAUSE_SECONDS, swallow=False)
-                    self._log(claimed, f"given_back_{trouble}", began)
+                    self._log(_Ran(claimed, f"given_back_{trouble}", began))
                 else:
-                    self._log(claimed, self._fail(stage, claimed, error), began, _safe_text(error))
+                    self._log(_Ran(claimed, self._fail(stage, claimed, error), began, detail=_safe_text(error)))
                 return
             except ClaimLost:
-                self._log(claimed, "claim_lost", began)
+                self._log(_Ran(claimed, "claim_lost", began))
                 return
             except Exception as again:
                 if trouble_of(again) is None or time.monotonic() > until or self._stopping.is_set():
@@ -255,7 +295,8 @@ class Executor:
     def _scaled(self, seconds: float) -> float:
         return seconds * self._deps.settings.time_scale
 
-    def _log(self, claimed: Claimed, outcome: str, began: float, detail: str | None = None) -> None:
+    def _log(self, ran: "_Ran") -> None:
+        claimed = ran.claimed
         log.info(
             "stage.run",
             queue=claimed.queue,
@@ -263,10 +304,10 @@ class Executor:
             message_id=claimed.id,
             subject=claimed.subject,
             request_id=claimed.request_id,
-            outcome=outcome,
+            outcome=ran.outcome,
             failures=claimed.failures,
-            seconds=round(time.perf_counter() - began, 4),
-            **({"detail": detail} if detail else {}),
+            seconds=round((ran.ended or time.perf_counter()) - ran.began, 4),
+            **({"detail": ran.detail} if ran.detail else {}),
         )
 
 

@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import dramatiq
 import structlog
@@ -37,7 +37,7 @@ class Publisher:
         """Publish to this broker; `start` starts."""
         self._broker = broker
         self._settings = settings
-        self._waiting: queue.Queue[tuple[str, Delivery] | None] = queue.Queue(WAITING_LIMIT)
+        self._waiting: queue.Queue[Sequence[tuple[str, Delivery]] | None] = queue.Queue(WAITING_LIMIT)
         self._allowances: dict[tuple[str, str], _Allowance] = {}
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         is_here = isinstance(broker, MemoryBroker)
@@ -49,35 +49,30 @@ class Publisher:
 
     def publish(self, due: Sequence[tuple[str, Delivery]]) -> None:
         """Take deliveries and return at once; what does not fit is dropped."""
-        try:
-            for item in due:
-                self._waiting.put_nowait(item)
-        except queue.Full:
-            return
+        with suppress(queue.Full):
+            self._waiting.put_nowait(due)
 
     def stop(self) -> None:
         """Send what waits, for a second at most."""
         if self._thread.is_alive():
-            try:
+            with suppress(queue.Full):
                 self._waiting.put_nowait(None)
-            except queue.Full:
-                return
-            self._thread.join(timeout=1)
+                self._thread.join(timeout=1)
 
     def _run(self) -> None:
         """Send what is allowed now; of the rest remember one delivery per kind, and send it when it is."""
         owed: dict[tuple[str, str], Delivery] = {}
         while True:
             try:
-                item = self._waiting.get(timeout=OWED_SECONDS if owed else None)
+                due = self._waiting.get(timeout=OWED_SECONDS if owed else None)
             except queue.Empty:
                 self._send_allowed(owed)
                 continue
-            if item is None:
+            if due is None:
                 return
-            name, delivery = item
-            owed[name, delivery.type] = delivery
-            self._send_allowed(owed)
+            for name, delivery in due:
+                owed[name, delivery.type] = delivery
+                self._send_allowed(owed)
 
     def _send_allowed(self, owed: dict[tuple[str, str], Delivery]) -> None:
         for kind in [one for one in owed if self._allowances.setdefault(one, _Allowance(*self._rate)).take()]:

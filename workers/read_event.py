@@ -70,6 +70,7 @@ def _keep_unmatched(message: ProviderEventReceived, deps: Deps, event: ProviderE
     provider = deps.providers[message.account]
     evidence = event.evidence
     if provider.capabilities.lookup and event.reference is not None:
+        deps.calling_outside()
         evidence = provider.fetch_evidence(event.reference, event.provider_order_id)
     if evidence is None or not evidence.transactions:
         return REFUSED("the event names no order of ours, and the provider knows of no money")

@@ -290,7 +290,7 @@ def test_an_exception_in_the_last_transaction_leaves_nothing_behind(database: Da
 
     with pytest.raises(RuntimeError), database.begin() as tx:
         tx.then(update(2))
-        message_store.finish(tx, claimed, "done")
+        message_store.finish(tx, message_store.Ending(claimed, "done"))
         raise RuntimeError("after everything was written")
 
     assert history(database) == []
@@ -406,3 +406,26 @@ def test_deliveries_are_announced_after_the_commit_only(database: Database) -> N
         raise RuntimeError
 
     assert announced == ["crm.update:invoice-1:1"]
+
+
+def test_several_end_together_or_not_at_all(database: Database) -> None:
+    put(database, update(1), update(2), update(3))
+    first, second, third = claim(database)
+    with database.begin() as tx:
+        message_store.give_back(tx, second)
+
+    with pytest.raises(ClaimLost), database.begin() as tx:
+        tx.then(update(9))
+        message_store.finish(tx, *(message_store.Ending(one, "done") for one in (first, second, third)))
+    assert history(database) == []
+
+    with database.begin() as tx:
+        tx.then(update(9))
+        message_store.finish(
+            tx, message_store.Ending(first, "done", subject="invoice-9"), message_store.Ending(third, "refused", "why")
+        )
+    assert history(database) == [("crm.update:invoice-1:1", "done"), ("crm.update:invoice-1:3", "refused")]
+    with database.read() as tx:
+        ended = tx.connection.exec_driver_sql("SELECT subject, detail FROM message_history ORDER BY dedup_key").all()
+    assert [tuple(row) for row in ended] == [("invoice-9", None), ("invoice-1", "why")]
+    assert live_states(database) == ["ready", "ready"]

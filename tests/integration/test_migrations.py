@@ -8,14 +8,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from cryptography.fernet import Fernet
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from db import audit, migrate
 from db.database import Database
 from db.schema import metadata
-from db.sealing import Sealer
+from db.sealing import Sealer, new_key
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -28,7 +27,7 @@ def open_database(request, tmp_path):
             url = f"sqlite:///{tmp_path}/{len(opened)}.db"
         elif url is None:
             url = request.getfixturevalue("make_database")()
-        opened.append(Database(url, Sealer([Fernet.generate_key().decode()])))
+        opened.append(Database(url, Sealer([new_key()])))
         return opened[-1]
 
     yield open_
@@ -116,7 +115,7 @@ def test_runs_at_the_same_moment_apply_each_migration_once(open_database):
 
 
 def test_a_run_that_finds_another_one_at_work_waits_and_says_so_in_the_end(make_database):
-    database = Database(make_database(), Sealer([Fernet.generate_key().decode()]))
+    database = Database(make_database(), Sealer([new_key()]))
     with database.engine.connect() as other:
         other.execute(text("SELECT pg_advisory_lock(:id)"), {"id": migrate.LOCK_ID})
         began = time.monotonic()
@@ -178,7 +177,7 @@ def test_the_database_refuses_to_change_the_audit_trail(audited, statement):
 
 
 def test_postgresql_refuses_to_empty_the_audit_trail(make_database):
-    database = Database(make_database(), Sealer([Fernet.generate_key().decode()]))
+    database = Database(make_database(), Sealer([new_key()]))
     migrate.upgrade(database)
     for statement in ("TRUNCATE audit", "TRUNCATE audit, invoices CASCADE"):
         with pytest.raises(DBAPIError, match="audit is append-only"), database.begin() as tx:
@@ -187,7 +186,7 @@ def test_postgresql_refuses_to_empty_the_audit_trail(make_database):
 
 
 def test_postgresql_refuses_also_a_session_that_passes_triggers_by(make_database):
-    database = Database(make_database(), Sealer([Fernet.generate_key().decode()]))
+    database = Database(make_database(), Sealer([new_key()]))
     migrate.upgrade(database)
     with pytest.raises(DBAPIError, match="audit is append-only"), database.begin() as tx:
         tx.execute(text("SET LOCAL session_replication_role = replica"))
@@ -196,7 +195,7 @@ def test_postgresql_refuses_also_a_session_that_passes_triggers_by(make_database
 
 
 def test_sqlite_refuses_to_replace_a_row_of_the_audit_trail(tmp_path):
-    database = Database(f"sqlite:///{tmp_path}/a.db", Sealer([Fernet.generate_key().decode()]))
+    database = Database(f"sqlite:///{tmp_path}/a.db", Sealer([new_key()]))
     migrate.upgrade(database)
     with database.begin() as tx:
         audit.write(tx, actor="ani", action="link.created", subject="i1", reason="the first one")

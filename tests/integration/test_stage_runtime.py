@@ -339,3 +339,151 @@ def test_a_log_line_of_a_run_holds_ids_and_no_payload(
 
 def test_the_keeper_ticks_often_enough_for_its_leases() -> None:
     assert KEEPER_TICK_SECONDS < 1.0
+
+
+# --- messages that end in one transaction ---------------------------------------------------------------------------
+
+
+def attempts_by_key(deps: Deps) -> list[tuple[str, str]]:
+    """Return every try: (deduplication key of its message, outcome)."""
+    statement = """
+        SELECT m.dedup_key, a.outcome FROM message_attempts a
+        JOIN (SELECT id, dedup_key FROM messages UNION SELECT id, dedup_key FROM message_history) m
+          ON m.id = a.message_id
+        ORDER BY m.dedup_key, a.number
+    """
+    with deps.database.read() as tx:
+        return [(row[0], row[1]) for row in tx.connection.exec_driver_sql(statement)]
+
+
+def test_quick_stages_share_one_transaction(deps: Deps, use: Callable[..., None]) -> None:
+    """While the last of them runs, nothing of the first is to be seen from outside."""
+    seen: list[list[str]] = []
+
+    def conclude(message: CrmUpdate, run: Deps) -> Outcome:
+        with run.concluding(message) as tx:
+            if message.revision < 100:
+                tx.then(update(message.revision + 100))
+        seen.append(outcomes(deps))
+        return DONE
+
+    use(conclude)
+    put(deps.database, *(update(revision) for revision in range(1, 5)))
+
+    run(deps, times=2)
+
+    assert seen == [[]] * 4 + [["done"] * 4] * 4
+    assert outcomes(deps) == ["done"] * 8
+
+
+def test_each_end_of_a_shared_transaction_is_its_own(deps: Deps, use: Callable[..., None]) -> None:
+    def end(message: CrmUpdate, run: Deps) -> Outcome:
+        if message.revision == 1:
+            with run.concluding(message, outcome="unmatched", detail="kept", provider_request_id="req-1"):
+                return DONE
+        return {2: NOT_YET(3600, "later"), 3: REFUSED("not believed")}.get(message.revision, DONE)
+
+    use(end)
+    put(deps.database, *(update(revision) for revision in range(1, 5)))
+
+    run(deps, times=1)
+
+    keys = [f"crm.update:invoice-1:{number}" for number in range(1, 5)]
+    assert attempts_by_key(deps) == list(zip(keys, ["unmatched", "not_yet", "refused", "done"], strict=True))
+    with deps.database.read() as tx:
+        (kept,) = tx.connection.exec_driver_sql("SELECT id, detail FROM message_history WHERE outcome = 'unmatched'")
+        (attempt,) = message_store.attempts_of(tx, kept.id)
+    assert (kept.detail, attempt.provider_request_id) == ("kept", "req-1")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), Refused("never"), Unavailable("later")])
+def test_an_error_of_one_is_not_its_neighbours(deps: Deps, use: Callable[..., None], error: Exception) -> None:
+    def run_one(message: CrmUpdate, run: Deps) -> Outcome:
+        with run.concluding(message) as tx:
+            if message.revision < 100:
+                tx.then(update(message.revision + 100))
+            if message.revision == 3:
+                raise error
+        return DONE
+
+    use(run_one, schedule=Schedule(()))
+    put(deps.database, *(update(revision) for revision in range(1, 6)))
+
+    run(deps)
+
+    assert [letter.error_class for letter in dead(deps)] == [type(error).__name__]
+    # Four that went well and their four followers, each tried once: what was undone was no try.
+    assert sorted(outcome for _, outcome in attempts_by_key(deps)) == ["dead", *["done"] * 8]
+
+
+@pytest.mark.parametrize("clean_url", ["postgresql"], indirect=True)  # nobody writes beside SQLite's one writer
+def test_a_claim_that_one_lost_leaves_its_neighbours_alone(deps: Deps, use: Callable[..., None]) -> None:
+    put(deps.database, *(update(revision) for revision in range(1, 4)))
+    stolen = []
+
+    def lose(message: CrmUpdate, run: Deps) -> Outcome:
+        if message.revision == 2 and not stolen:
+            stolen.append(run.claim)
+            with deps.database.begin() as tx:
+                message_store.give_back(tx, run.claim, seconds=3600)
+        with run.concluding(message):
+            return DONE
+
+    use(lose)
+
+    run(deps, times=1)
+
+    assert outcomes(deps) == ["done", "done"]
+
+
+def test_who_asks_the_outside_leaves_the_shared_transaction(deps: Deps, use: Callable[..., None]) -> None:
+    shared: list[bool] = []
+
+    def ask(message: CrmUpdate, run: Deps) -> Outcome:
+        if message.revision == 2:
+            run.calling_outside()
+            shared.append(run.together is not None)
+        return DONE
+
+    use(ask)
+    put(deps.database, *(update(revision) for revision in range(1, 4)))
+
+    run(deps, times=1)
+
+    assert shared == [False]
+    assert outcomes(deps) == ["done"] * 3
+
+
+@pytest.mark.parametrize("clean_url", ["postgresql"], indirect=True)  # SQLite has one writer, and no row locks
+def test_a_lock_that_one_does_not_get_holds_up_no_neighbour(deps: Deps, use: Callable[..., None]) -> None:
+    locked = _invoice(deps)
+
+    def lock(message: CrmUpdate, run: Deps) -> Outcome:
+        with run.concluding(message) as tx:
+            if message.revision == 2:
+                invoices.lock(tx, locked)
+        return DONE
+
+    use(lock)
+    put(deps.database, *(update(revision) for revision in range(1, 4)))
+
+    with deps.database.begin() as tx:
+        invoices.lock(tx, locked)
+        run(deps, times=1)
+        assert outcomes(deps) == ["done", "done"]
+
+    time.sleep(0.4)  # the pause after a lock that was not had
+    run(deps)
+    assert outcomes(deps) == ["done"] * 3
+    assert dict(attempts_by_key(deps))["crm.update:invoice-1:2"] == "done"
+
+
+def test_a_check_asked_for_in_a_shared_transaction_is_hastened_not_doubled(deps: Deps) -> None:
+    """What the first one asked for is no row yet; the second one must find it all the same."""
+    with deps.database.begin(is_shared=True) as tx:
+        waiting = tx.then(update(1), delay_seconds=3600)
+        assert message_store.is_waiting(tx, waiting)
+        assert message_store.hasten(tx, waiting)
+
+    with deps.database.read() as tx:
+        assert [row.id for row in message_store.due(tx, "crm-update", limit=10)] == [waiting]
