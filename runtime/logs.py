@@ -1,16 +1,27 @@
 """Logs: one JSON line per event on stderr, a static name and fields. No personal data, no tokens, no payloads."""
 
+import json
 import logging
 import sys
+from typing import Any
 
 import structlog
+from pydantic_core import PydanticSerializationError, to_json
+
+
+def _line(event: dict[str, Any], **options: Any) -> str:
+    """Write one line: every stage run is one, and the standard library's writer takes six times as long."""
+    try:
+        return to_json(event, fallback=options["default"]).decode()
+    except PydanticSerializationError:
+        return json.dumps(event, **options)  # half of a surrogate pair
 
 
 def set_up(level: str = "INFO", *, pretty: bool = False) -> None:
     """Configure structlog for this process; libraries' own logs come through at WARNING."""
-    renderer = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if pretty else structlog.processors.JSONRenderer()
-    )
+    renderer: Any = structlog.processors.JSONRenderer(_line)
+    if pretty:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -83,6 +83,7 @@ class Executor:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self.held = Held(deps.database)
+        self._log_run = structlog.get_logger().bind().info  # a bound logger: one line per run
 
     @property
     def queues(self) -> list[str]:
@@ -297,7 +298,7 @@ class Executor:
 
     def _log(self, ran: "_Ran") -> None:
         claimed = ran.claimed
-        log.info(
+        self._log_run(
             "stage.run",
             queue=claimed.queue,
             type=claimed.type,
