@@ -1,10 +1,12 @@
 # Every target that needs the environment builds it first; the second time that is instant.
-# Variables: PYTHON=python3.12 (which Python builds the environment), PROFILE=production (demo), ARGS="..." (passed on).
+# Variables: PYTHON=python3.12 (which Python builds the environment), PROFILE=production (demo), PROCESSES=2 (how many
+# share the tests), ARGS="..." (passed on).
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 PROFILE ?= embedded
+PROCESSES ?= 2
 ARGS ?=
 
 # Services for what needs them: taken from the environment, found listening, started privately, installed, or a container.
@@ -34,7 +36,8 @@ up: setup ## the same as demo, but stay up and print the addresses
 	@$(BIN)/paylinks demo --stay --port 8080 $(ARGS)
 
 test: setup ## run every test; the tests bring their services (ARGS="-k name" narrows)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m tests.services run -- $(BIN)/python -m pytest --numprocesses $(PROCESSES) \
+	  --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 storm: setup ## run the long storms of faults and load
 	@$(BIN)/python -m pytest -m storm --timeout 1800 $(ARGS)
