@@ -37,7 +37,7 @@ up: setup ## the same as demo, but stay up and print the addresses
 
 test: setup ## run every test; the tests bring their services (ARGS="-k name" narrows)
 	@$(BIN)/python -m tests.services run -- $(BIN)/python -m pytest --numprocesses $(PROCESSES) \
-	  --dist loadgroup --no-loadscope-reorder $(ARGS)
+	  --dist loadscope --no-loadscope-reorder $(ARGS)
 
 storm: setup ## run the long storms of faults and load
 	@$(BIN)/python -m pytest -m storm --timeout 1800 $(ARGS)

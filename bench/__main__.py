@@ -6,7 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from bench import chain, history, idle, lifecycle, memory, receiver
+from bench import chain, history, idle, lifecycle, memory, overtaking, receiver
 from bench.machine import header, load
 from bench.report import Report, say
 from bench.room import Room, open_room
@@ -14,6 +14,7 @@ from bench.room import Room, open_room
 MEASURES = {
     "chain": chain.measure,
     "lifecycle": lifecycle.measure,
+    "overtaking": overtaking.measure,
     "receiver": receiver.measure,
     "history": history.measure,
     "idle": idle.measure,

@@ -5,12 +5,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from re import findall
+from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from sqlalchemy import Row, select
@@ -24,6 +25,8 @@ ACCOUNT = "main"
 THREADS = 8  # the default of `paylinks worker`
 LOOK_SECONDS = 0.02
 STEP_SECONDS = 60.0
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -105,6 +108,9 @@ class Customers:
 
     def live(self, count: int, *, at_once: int) -> list[Life]:
         """Let so many invoices be published and paid; return their times."""
+        return self._together(count, at_once, self._live_one)
+
+    def _together(self, count: int, at_once: int, work: Callable[[str], T]) -> list[T]:
         names = [f"B-{self._number + number}" for number in range(count)]
         self._number += count
         stop = threading.Event()
@@ -112,7 +118,7 @@ class Customers:
         watcher.start()
         pool = ThreadPoolExecutor(at_once)
         try:
-            return list(pool.map(self._live_one, names))
+            return list(pool.map(work, names))
         finally:
             # After Ctrl-C nobody goes on, and nobody is waited for.
             self._is_over = sys.exc_info()[0] is not None
@@ -120,15 +126,22 @@ class Customers:
             stop.set()
             watcher.join(timeout=5)
 
-    def _live_one(self, name: str) -> Life:
+    def links(self, count: int) -> list[str]:
+        """Let so many invoices be published; return their links as soon as they stand in the CRM."""
+        return self._together(count, 1, lambda name: self._invite(name)[0])
+
+    def _invite(self, name: str) -> tuple[str, Row[tuple[object, ...]]]:
         with self._changed:
             self._waiting.add(name)
-        published = time.monotonic()
         self._stack.crms[self.crm].control.create([_invoice(self.crm, name)])
         row = self._until(name, lambda row: row.crm_revision >= 1 and row.link_id is not None)
+        return self._stack.deps.tokens.url(row.link_id, row.generation, row.key_id), row
+
+    def _live_one(self, name: str) -> Life:
+        published = time.monotonic()
+        url, row = self._invite(name)
         link_seen = time.monotonic()
-        url = self._stack.deps.tokens.url(row.link_id, row.generation, row.key_id)
-        pay_pressed, page_given = _press_pay(url)
+        pay_pressed, page_given = press_pay(url)
         self._stack.provider.control.act(self._reference(row.link_id), "pay", account=ACCOUNT)
         paid = time.monotonic()
         self._until(name, lambda row: row.status == "paid" and row.crm_revision == row.revision)
@@ -195,7 +208,7 @@ def _invoice(crm: str, name: str) -> dict[str, object]:
     }
 
 
-def _press_pay(link_url: str) -> tuple[float, float]:
+def press_pay(link_url: str) -> tuple[float, float]:
     """Open the link and press Pay as a browser does; return when it was pressed and when the provider's page came."""
     parts = urlsplit(link_url)
     origin = f"{parts.scheme}://{parts.netloc}"

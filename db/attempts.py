@@ -3,17 +3,59 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, case, func, insert, select, update
+from sqlalchemy import Row, bindparam, case, func, insert, select, update
 
 from contracts.ids import new_id
 from contracts.statuses import OPEN_ATTEMPTS, AttemptState
+from db.hot import Hot
 from db.schema import attempts
 from db.tx import Tx
-from db.types import db_now
+from db.types import constant, db_now
 from rules.links import ATTEMPT_MOVES, may_leave
 
 _OPEN = tuple(sorted(state.value for state in OPEN_ATTEMPTS))
 _UNOPENED = (AttemptState.RESERVED.value, AttemptState.UNKNOWN.value)
+
+
+_is_open = attempts.c.state.in_([constant(state) for state in _OPEN])
+_is_it = attempts.c.id == bindparam("attempt_id")
+_of_invoice = attempts.c.invoice_id == bindparam("of_invoice")
+_newest_state = select(attempts.c.state).where(_of_invoice).order_by(attempts.c.id.desc()).limit(1)
+
+_GET = Hot(select(attempts).where(_is_it))
+_LOCK = Hot(select(attempts).where(_is_it).with_for_update())
+_OPEN_OF_INVOICE = Hot(select(attempts).where(_of_invoice, _is_open))
+_BY_REFERENCE = Hot(
+    select(attempts).where(attempts.c.account == bindparam("of_account"), attempts.c.reference == bindparam("given"))
+)
+_BY_ORDER = Hot(
+    select(attempts).where(
+        attempts.c.account == bindparam("of_account"), attempts.c.provider_order_id == bindparam("given")
+    )
+)
+_PROCESSING_ELSEWHERE = Hot(
+    select(attempts).where(
+        _of_invoice,
+        attempts.c.link_id != bindparam("this_link"),
+        attempts.c.state == constant(AttemptState.PROCESSING),
+    )
+)
+_LEARN_ORDER = Hot(
+    update(attempts)
+    .where(_is_it, attempts.c.provider_order_id.is_(None))
+    .values(provider_order_id=bindparam("learned"))
+    .returning(attempts.c.id)
+)
+_NEXT_CHECK = Hot(
+    update(attempts).where(_is_it).values(check_no=attempts.c.check_no + 1).returning(attempts.c.check_no)
+)
+_NOTE_CHECK = Hot(update(attempts).where(_is_it).values(check_message_id=bindparam("noted")).returning(attempts.c.id))
+_SUMMARY = Hot(
+    select(
+        func.coalesce(func.sum(case((_is_open, 1), else_=0)), 0).label("open"),
+        _newest_state.scalar_subquery().label("last"),
+    ).where(_of_invoice)
+)
 
 
 def reserve(tx: Tx, link: Row[Any], account: str) -> Row[Any]:
@@ -36,7 +78,7 @@ def reserve(tx: Tx, link: Row[Any], account: str) -> Row[Any]:
 
 def get(tx: Tx, attempt_id: str) -> Row[Any]:
     """Return one attempt."""
-    return tx.execute(select(attempts).where(attempts.c.id == attempt_id)).one()
+    return _GET.one(tx, attempt_id=attempt_id)  # type: ignore[no-any-return]  # a row
 
 
 def find(tx: Tx, attempt_id: str) -> Row[Any] | None:
@@ -46,7 +88,7 @@ def find(tx: Tx, attempt_id: str) -> Row[Any] | None:
 
 def lock(tx: Tx, attempt_id: str) -> Row[Any]:
     """Lock one attempt and return it."""
-    return tx.execute(select(attempts).where(attempts.c.id == attempt_id).with_for_update()).one()
+    return _LOCK.one(tx, attempt_id=attempt_id)  # type: ignore[no-any-return]  # a row
 
 
 def open_of_link(tx: Tx, link_id: str) -> Row[Any] | None:
@@ -56,8 +98,7 @@ def open_of_link(tx: Tx, link_id: str) -> Row[Any] | None:
 
 def open_of_invoice(tx: Tx, invoice_id: str) -> list[Row[Any]]:
     """Return every attempt of the invoice that may still take money, by whatever link."""
-    found = select(attempts).where(attempts.c.invoice_id == invoice_id, attempts.c.state.in_(_OPEN))
-    return list(tx.execute(found).all())
+    return _OPEN_OF_INVOICE.rows(tx, of_invoice=invoice_id)
 
 
 def of_invoice(tx: Tx, invoice_id: str) -> list[Row[Any]]:
@@ -68,15 +109,11 @@ def of_invoice(tx: Tx, invoice_id: str) -> list[Row[Any]]:
 
 def by_order(tx: Tx, account: str, reference: str | None, provider_order_id: str | None) -> Row[Any] | None:
     """Find the attempt that a provider speaks of: by our reference, else by its own order id."""
-    found = None
+    found: Row[Any] | None = None
     if reference:
-        found = tx.execute(
-            select(attempts).where(attempts.c.account == account, attempts.c.reference == reference)
-        ).first()
+        found = _BY_REFERENCE.first(tx, of_account=account, given=reference)
     if found is None and provider_order_id:
-        found = tx.execute(
-            select(attempts).where(attempts.c.account == account, attempts.c.provider_order_id == provider_order_id)
-        ).first()
+        found = _BY_ORDER.first(tx, of_account=account, given=provider_order_id)
     return found
 
 
@@ -105,18 +142,12 @@ def refused(tx: Tx, attempt_id: str, error: str) -> bool:
 
 def processing_elsewhere(tx: Tx, invoice_id: str, link_id: str) -> Row[Any] | None:
     """Return an attempt by another link of the invoice whose money is on its way, or None."""
-    found = select(attempts).where(
-        attempts.c.invoice_id == invoice_id,
-        attempts.c.link_id != link_id,
-        attempts.c.state == AttemptState.PROCESSING.value,
-    )
-    return tx.execute(found.limit(1)).first()
+    return _PROCESSING_ELSEWHERE.first(tx, of_invoice=invoice_id, this_link=link_id)  # type: ignore[no-any-return]
 
 
 def learn_order(tx: Tx, attempt_id: str, provider_order_id: str) -> None:
     """Keep the provider's order id when evidence tells it first."""
-    unknown = update(attempts).where(attempts.c.id == attempt_id, attempts.c.provider_order_id.is_(None))
-    tx.execute(unknown.values(provider_order_id=provider_order_id))
+    _LEARN_ORDER.rows(tx, attempt_id=attempt_id, learned=provider_order_id)
 
 
 def move(tx: Tx, attempt_id: str, to: AttemptState, *, error: str | None = None) -> bool:
@@ -132,13 +163,12 @@ def move(tx: Tx, attempt_id: str, to: AttemptState, *, error: str | None = None)
 
 def next_check(tx: Tx, attempt_id: str) -> int:
     """Count one more question to the provider about this attempt."""
-    raised = update(attempts).where(attempts.c.id == attempt_id).values(check_no=attempts.c.check_no + 1)
-    return int(tx.execute(raised.returning(attempts.c.check_no)).scalar_one())
+    return int(_NEXT_CHECK.one(tx, attempt_id=attempt_id).check_no)
 
 
 def note_check(tx: Tx, attempt_id: str, message_id: str) -> None:
     """Remember the message of the newest check, so that an event can hasten it."""
-    tx.execute(update(attempts).where(attempts.c.id == attempt_id).values(check_message_id=message_id))
+    _NOTE_CHECK.rows(tx, attempt_id=attempt_id, noted=message_id)
 
 
 def next_close(tx: Tx, attempt_id: str) -> int:
@@ -159,7 +189,4 @@ def pay_url(tx: Tx, attempt: Row[Any]) -> str | None:
 
 def summary(tx: Tx, invoice_id: str) -> Row[Any]:
     """Return how many attempts are open, and the newest one's state."""
-    is_open = case((attempts.c.state.in_(_OPEN), 1), else_=0)
-    newest = select(attempts.c.state).where(attempts.c.invoice_id == invoice_id).order_by(attempts.c.id.desc()).limit(1)
-    counted = select(func.coalesce(func.sum(is_open), 0).label("open"), newest.scalar_subquery().label("last"))
-    return tx.execute(counted.where(attempts.c.invoice_id == invoice_id)).one()
+    return _SUMMARY.one(tx, of_invoice=invoice_id)  # type: ignore[no-any-return]  # a row

@@ -3,25 +3,39 @@
 import json
 from typing import Any
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Row, bindparam, insert, select
 
 from contracts.ids import new_id
+from db.hot import Hot
 from db.schema import audit
 from db.tx import Tx
+
+_WRITE = Hot(
+    insert(audit)
+    .values(
+        id=bindparam("new_id"),
+        actor=bindparam("the_actor"),
+        action=bindparam("the_action"),
+        subject=bindparam("the_subject"),
+        reason=bindparam("the_reason"),
+        request_id=bindparam("the_request"),
+        detail=bindparam("the_detail"),
+    )
+    .returning(audit.c.id)
+)
 
 
 def write(tx: Tx, *, actor: str, action: str, subject: str, reason: str = "", **detail: Any) -> None:
     """Add one row in the transaction of the deed. No personal data in `detail`."""
-    tx.execute(
-        insert(audit).values(
-            id=new_id(),
-            actor=actor,
-            action=action,
-            subject=subject,
-            reason=reason,
-            request_id=tx.cause.request_id,
-            detail=json.dumps(detail, ensure_ascii=False, sort_keys=True),
-        )
+    _WRITE.rows(
+        tx,
+        new_id=new_id(),
+        the_actor=actor,
+        the_action=action,
+        the_subject=subject,
+        the_reason=reason,
+        the_request=tx.cause.request_id,
+        the_detail=json.dumps(detail, ensure_ascii=False, sort_keys=True),
     )
 
 

@@ -2,19 +2,34 @@
 
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, bindparam, func, insert, select, update
 
 from contracts.ids import new_id
 from contracts.messages import ExceptionCleared, ExceptionRaised
+from db.hot import Hot
 from db.schema import exceptions
 from db.tx import Tx
-from db.types import db_now
+from db.types import constant, db_now
+
+_OPEN = constant("open")
+_OPEN_REASONS = Hot(
+    select(exceptions.c.reason).where(exceptions.c.invoice_id == bindparam("of_invoice"), exceptions.c.state == _OPEN)
+)
+_CLOSE = Hot(
+    update(exceptions)
+    .where(
+        exceptions.c.invoice_id == bindparam("of_invoice"),
+        exceptions.c.reason == bindparam("of_reason"),
+        exceptions.c.state == _OPEN,
+    )
+    .values(state="closed", closed_at=db_now())
+    .returning(exceptions.c.id, exceptions.c.episode)
+)
 
 
 def open_reasons(tx: Tx, invoice_id: str) -> set[str]:
     """Return the reasons that are open now."""
-    found = select(exceptions.c.reason).where(exceptions.c.invoice_id == invoice_id, exceptions.c.state == "open")
-    return set(tx.execute(found).scalars())
+    return {row.reason for row in _OPEN_REASONS.rows(tx, of_invoice=invoice_id)}
 
 
 def raise_(tx: Tx, invoice_id: str, reason: str, detail: str) -> bool:
@@ -41,13 +56,7 @@ def raise_(tx: Tx, invoice_id: str, reason: str, detail: str) -> bool:
 
 def clear(tx: Tx, invoice_id: str, reason: str) -> bool:
     """Close an open exception and ask to close its task; False when none is open."""
-    closed = (
-        update(exceptions)
-        .where(exceptions.c.invoice_id == invoice_id, exceptions.c.reason == reason, exceptions.c.state == "open")
-        .values(state="closed", closed_at=db_now())
-        .returning(exceptions.c.id, exceptions.c.episode)
-    )
-    row = tx.execute(closed).first()
+    row = _CLOSE.first(tx, of_invoice=invoice_id, of_reason=reason)
     if row is None:
         return False
     tx.then(ExceptionCleared(invoice=invoice_id, exception=row.id, reason=reason, episode=row.episode))

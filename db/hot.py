@@ -104,7 +104,9 @@ def session_of(connection: Connection) -> Session:
 
 
 def _row_class(columns: Sequence[str]) -> Any:
-    return namedtuple("Row", columns)
+    """Make rows whose columns are attributes, and `_mapping` as SQLAlchemy's rows have it."""
+    plain: Any = namedtuple("Row", columns)  # type: ignore[misc]  # known only when the first result comes
+    return type("Row", (plain,), {"__slots__": (), "_mapping": property(plain._asdict)})
 
 
 def _checked(result: Any) -> Any:
@@ -125,7 +127,10 @@ def _text(value: object) -> bytes | None:
 
 
 class Hot:
-    """One statement whose parameters are all bindparams of plain types."""
+    """One statement whose parameters are all bindparams of plain types.
+
+    A bindparam of an UPDATE or INSERT must not be called as a column, and NULL is `null()`.
+    """
 
     __slots__ = ("_literals", "_prepared", "_statement")
 
@@ -146,3 +151,10 @@ class Hot:
         """Run it and return its first row, or None."""
         rows = self.rows(tx, **parameters)
         return rows[0] if rows else None
+
+    def one(self, tx: "Tx", **parameters: Any) -> Any:
+        """Run it and return its only row. Raises LookupError when there is none."""
+        rows = self.rows(tx, **parameters)
+        if not rows:
+            raise LookupError("no such row")
+        return rows[0]

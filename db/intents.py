@@ -6,13 +6,32 @@ Who finds an intent without a result never calls: he asks. Results: done, not_do
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Float, bindparam, insert, select, update
 
 from contracts.ids import new_id
+from db.hot import Hot
 from db.message_store import Claimed
 from db.schema import intents
 from db.tx import Tx
 from db.types import db_after, db_now
+
+_LOCK = Hot(
+    select(intents, db_now().label("now"))
+    .where(intents.c.operation == bindparam("of_operation"), intents.c.reference == bindparam("of_reference"))
+    .with_for_update()
+)
+_DECLARE = Hot(
+    insert(intents)
+    .values(
+        id=bindparam("new_id"),
+        operation=bindparam("the_operation"),
+        reference=bindparam("the_reference"),
+        message_id=bindparam("the_message"),
+        claim_no=bindparam("the_claim"),
+        deadline=db_after(bindparam("seconds", type_=Float)),
+    )
+    .returning(intents.c.id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +46,16 @@ class Earlier:
 def declare(tx: Tx, operation: str, reference: str, claimed: Claimed, *, call_seconds: float) -> Earlier | None:
     """Declare the intent and return None, or return the earlier one that is still open (declare nothing then)."""
     same = (intents.c.operation == operation, intents.c.reference == reference)
-    known = tx.execute(select(intents, db_now().label("now")).where(*same).with_for_update()).first()
+    known = _LOCK.first(tx, of_operation=operation, of_reference=reference)
     if known is None:
-        tx.execute(
-            insert(intents).values(
-                id=new_id(),
-                operation=operation,
-                reference=reference,
-                message_id=claimed.id,
-                claim_no=claimed.claim_no,
-                deadline=db_after(call_seconds),
-            )
+        _DECLARE.rows(
+            tx,
+            new_id=new_id(),
+            the_operation=operation,
+            the_reference=reference,
+            the_message=claimed.id,
+            the_claim=claimed.claim_no,
+            seconds=call_seconds,
         )
         return None
     if known.result in (None, "done", "given_up"):

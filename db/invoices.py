@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, insert, or_, select, update
+from sqlalchemy import Float, Integer, Row, Text, bindparam, func, insert, null, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -21,9 +21,54 @@ from db.schema import invoice_versions, invoices, tombstones
 from db.tx import Tx
 from db.types import db_after, db_now
 
-_LOCK = Hot(select(invoices).where(invoices.c.id == bindparam("invoice_id")).with_for_update())
+
+def _is_named(table: Any) -> tuple[Any, ...]:
+    return (
+        table.c.crm == bindparam("of_crm"),
+        table.c.payable_type == bindparam("of_type"),
+        table.c.external_id == bindparam("named"),
+    )
 
 
+_is_it = invoices.c.id == bindparam("invoice_id")
+_of_invoice = invoice_versions.c.invoice_id == bindparam("of_invoice")
+
+_GET = Hot(select(invoices).where(_is_it))
+_LOCK = Hot(select(invoices).where(_is_it).with_for_update())
+_FIND = Hot(select(invoices).where(*_is_named(invoices)))
+_LOCK_NAMED = Hot(select(invoices).where(*_is_named(invoices)).with_for_update())
+_LOCK_NAME = Hot(
+    # As text: libpq's answer to a function without a value is no row to read.
+    select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name", type_=Text), text("0"))).cast(Text))
+)
+_VERSIONS = Hot(select(invoice_versions.c.version, invoice_versions.c.fingerprint).where(_of_invoice))
+_NEWEST_MESSAGE = Hot(
+    select(func.coalesce(func.max(invoice_versions.c.message_id), text("''")).label("newest")).where(_of_invoice)
+)
+_TOMBSTONE = Hot(select(tombstones.c.cancelled_through, tombstones.c.created_at).where(*_is_named(tombstones)))
+_TAKE_LEASE = Hot(
+    update(invoices)
+    .where(
+        _is_it,
+        or_(
+            invoices.c.crm_writer.is_(None),
+            invoices.c.crm_writer == bindparam("writer"),
+            invoices.c.crm_writer_until < db_now(),
+        ),
+    )
+    .values(crm_writer=bindparam("writer"), crm_writer_until=db_after(bindparam("seconds", type_=Float)))
+    .returning(*invoices.c)
+)
+_RELEASE_LEASE = Hot(
+    update(invoices)
+    .where(_is_it, invoices.c.crm_writer == bindparam("writer"))
+    .values(
+        crm_writer=null(),
+        crm_writer_until=null(),
+        crm_revision=func.coalesce(bindparam("written", type_=Integer), invoices.c.crm_revision),
+    )
+    .returning(invoices.c.id)
+)
 _RAISE_REVISION = Hot(
     update(invoices)
     .where(invoices.c.id == bindparam("invoice_id"))
@@ -46,7 +91,7 @@ def lock(tx: Tx, invoice_id: str) -> Any:
 
 def get(tx: Tx, invoice_id: str) -> Row[Any]:
     """Return one invoice as it is now."""
-    return tx.execute(select(invoices).where(invoices.c.id == invoice_id)).one()
+    return _GET.one(tx, invoice_id=invoice_id)  # type: ignore[no-any-return]  # a row
 
 
 def lock_name(tx: Tx, crm: str, payable_type: str, external_id: str) -> None:
@@ -55,8 +100,7 @@ def lock_name(tx: Tx, crm: str, payable_type: str, external_id: str) -> None:
     So an invoice and its cancellation that arrive in the same moment see each other. SQLite has one writer anyway.
     """
     if tx.is_postgres:
-        name = f"{crm}\x1f{payable_type}\x1f{external_id}"
-        tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+        _LOCK_NAME.rows(tx, name=f"{crm}\x1f{payable_type}\x1f{external_id}")
 
 
 def exists(tx: Tx, invoice_id: str) -> bool:
@@ -66,7 +110,7 @@ def exists(tx: Tx, invoice_id: str) -> bool:
 
 def find(tx: Tx, crm: str, external_id: str, payable_type: str = "invoice") -> Row[Any] | None:
     """Return the invoice that the CRM calls so, or None."""
-    return tx.execute(select(invoices).where(*_named(invoices, crm, payable_type, external_id))).first()
+    return _FIND.first(tx, of_crm=crm, of_type=payable_type, named=external_id)  # type: ignore[no-any-return]  # a row
 
 
 def lock_named(tx: Tx, message: InvoiceCreated, *, account: str, version: int) -> tuple[Row[Any], bool]:
@@ -86,8 +130,8 @@ def lock_named(tx: Tx, message: InvoiceCreated, *, account: str, version: int) -
         .on_conflict_do_nothing()
         .returning(invoices.c.id)
     ).first()
-    named = select(invoices).where(*_named(invoices, message.crm, message.type, message.invoice_id))
-    return tx.execute(named.with_for_update()).one(), made is not None
+    locked = _LOCK_NAMED.one(tx, of_crm=message.crm, of_type=message.type, named=message.invoice_id)
+    return locked, made is not None
 
 
 def _wanted(tx: Tx, message: InvoiceCreated, account: str) -> dict[str, Any]:
@@ -117,16 +161,12 @@ def change_version(tx: Tx, invoice_id: str, message: InvoiceCreated, *, account:
 
 def versions(tx: Tx, invoice_id: str) -> dict[int, bytes]:
     """Return the fingerprint of every known version."""
-    found = select(invoice_versions.c.version, invoice_versions.c.fingerprint)
-    return {
-        row.version: row.fingerprint for row in tx.execute(found.where(invoice_versions.c.invoice_id == invoice_id))
-    }
+    return {row.version: row.fingerprint for row in _VERSIONS.rows(tx, of_invoice=invoice_id)}
 
 
 def newest_message(tx: Tx, invoice_id: str) -> str:
     """Return the id of the message that gave the newest version; ids sort by time."""
-    found = select(func.coalesce(func.max(invoice_versions.c.message_id), ""))
-    return str(tx.execute(found.where(invoice_versions.c.invoice_id == invoice_id)).scalar_one())
+    return str(_NEWEST_MESSAGE.one(tx, of_invoice=invoice_id).newest)
 
 
 def add_version(
@@ -148,16 +188,14 @@ def add_version(
 
 def cancelled_through(tx: Tx, crm: str, payable_type: str, external_id: str) -> int:
     """Return the version up to which the CRM cancelled, 0 for none."""
-    found = select(tombstones.c.cancelled_through).where(*_named(tombstones, crm, payable_type, external_id))
-    return tx.execute(found).scalar() or 0
+    found = _TOMBSTONE.first(tx, of_crm=crm, of_type=payable_type, named=external_id)
+    return found.cancelled_through if found else 0
 
 
 def cancelled_at(tx: Tx, invoice: Row[Any]) -> datetime | None:
     """Return when the CRM cancelled the invoice's version, or None."""
-    named = _named(tombstones, invoice.crm, invoice.payable_type, invoice.external_id)
-    found = select(tombstones.c.created_at).where(*named, tombstones.c.cancelled_through >= invoice.version)
-    cancelled: datetime | None = tx.execute(found).scalar()
-    return cancelled
+    found = _TOMBSTONE.first(tx, of_crm=invoice.crm, of_type=invoice.payable_type, named=invoice.external_id)
+    return found.created_at if found and found.cancelled_through >= invoice.version else None
 
 
 def cancel_through(tx: Tx, crm: str, payable_type: str, external_id: str, version: int) -> None:
@@ -172,10 +210,6 @@ def cancel_through(tx: Tx, crm: str, payable_type: str, external_id: str, versio
             where=tombstones.c.cancelled_through < row.excluded.cancelled_through,
         )
     )
-
-
-def _named(table: Any, crm: str, payable_type: str, external_id: str) -> tuple[Any, ...]:
-    return table.c.crm == crm, table.c.payable_type == payable_type, table.c.external_id == external_id
 
 
 def set_standing(
@@ -221,22 +255,13 @@ def raise_revision(tx: Tx, invoice_id: str) -> int:
 
 def take_crm_lease(tx: Tx, invoice_id: str, writer: str, *, seconds: float) -> Row[Any] | None:
     """Become the one writer of the invoice's CRM record; None: somebody else is."""
-    free = or_(invoices.c.crm_writer.is_(None), invoices.c.crm_writer == writer, invoices.c.crm_writer_until < db_now())
-    taken = (
-        update(invoices)
-        .where(invoices.c.id == invoice_id, free)
-        .values(crm_writer=writer, crm_writer_until=db_after(seconds))
-    )
-    return tx.execute(taken.returning(*invoices.c)).first()
+    return _TAKE_LEASE.first(tx, invoice_id=invoice_id, writer=writer, seconds=seconds)  # type: ignore[no-any-return]
 
 
 def release_crm_lease(tx: Tx, invoice_id: str, writer: str, *, written_revision: int | None = None) -> bool:
     """Stop being the writer; note the revision that was written and read back. False: the lease was lost."""
-    values: dict[str, Any] = {"crm_writer": None, "crm_writer_until": None}
-    if written_revision is not None:
-        values["crm_revision"] = written_revision
-    released = update(invoices).where(invoices.c.id == invoice_id, invoices.c.crm_writer == writer)
-    return bool(tx.execute(released.values(**values)).rowcount)
+    released = _RELEASE_LEASE.rows(tx, invoice_id=invoice_id, writer=writer, written=written_revision)
+    return bool(released)
 
 
 def next_crm_check(tx: Tx, invoice_id: str) -> int:

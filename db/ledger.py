@@ -3,16 +3,39 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, bindparam, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from contracts.evidence import ProviderTransaction, TransactionKind
 from contracts.ids import new_id
 from contracts.statuses import LinkState
+from db.hot import Hot
 from db.schema import attempts, links, transactions, verdicts
 from db.tx import Tx
+from db.types import constant
 from rules.verdicts import Money, Verdict
+
+_MONEY = Hot(
+    select(transactions, links.c.state, links.c.expires_at, links.c.id.label("link_id"))
+    .join(attempts, attempts.c.id == transactions.c.attempt_id)
+    .join(links, links.c.id == attempts.c.link_id)
+    .where(transactions.c.invoice_id == bindparam("of_invoice"))
+)
+_LAST_CAPTURE = Hot(
+    select(transactions)
+    .where(
+        transactions.c.invoice_id == bindparam("of_invoice"),
+        transactions.c.kind == constant(TransactionKind.CAPTURE),
+    )
+    .order_by(transactions.c.occurred_at.desc())
+    .limit(1)
+)
+_KNOWN_RULES = Hot(
+    select(verdicts.c.rule_id).where(
+        verdicts.c.attempt_id == bindparam("of_attempt"), verdicts.c.evidence_digest == bindparam("of_evidence")
+    )
+)
 
 
 def record(
@@ -58,12 +81,6 @@ def _adopt(tx: Tx, values: dict[str, Any]) -> int:
 
 def money_of(tx: Tx, invoice_id: str, newest_link_id: str | None) -> list[Money]:
     """Return all money of an invoice, with the state of the link that each came by."""
-    found = (
-        select(transactions, links.c.state, links.c.expires_at, links.c.id.label("link_id"))
-        .join(attempts, attempts.c.id == transactions.c.attempt_id)
-        .join(links, links.c.id == attempts.c.link_id)
-        .where(transactions.c.invoice_id == invoice_id)
-    )
     return [
         Money(
             kind=TransactionKind(row.kind),
@@ -76,16 +93,13 @@ def money_of(tx: Tx, invoice_id: str, newest_link_id: str | None) -> list[Money]
             link_current=row.link_id == newest_link_id,
             link_id=row.link_id,
         )
-        for row in tx.execute(found)
+        for row in _MONEY.rows(tx, of_invoice=invoice_id)
     ]
 
 
 def last_capture(tx: Tx, invoice_id: str) -> Row[Any] | None:
     """Return the capture that the CRM is told about: the newest one."""
-    found = select(transactions).where(
-        transactions.c.invoice_id == invoice_id, transactions.c.kind == TransactionKind.CAPTURE.value
-    )
-    return tx.execute(found.order_by(transactions.c.occurred_at.desc()).limit(1)).first()
+    return _LAST_CAPTURE.first(tx, of_invoice=invoice_id)  # type: ignore[no-any-return]  # a row
 
 
 def write_verdicts(
@@ -100,13 +114,7 @@ def write_verdicts(
     message_id: str | None,
 ) -> None:
     """Keep what was decided and by which rule; the same decision on the same evidence is kept once."""
-    known = set(
-        tx.execute(
-            select(verdicts.c.rule_id).where(
-                verdicts.c.attempt_id == attempt_id, verdicts.c.evidence_digest == evidence_digest
-            )
-        ).scalars()
-    )
+    known = {row.rule_id for row in _KNOWN_RULES.rows(tx, of_attempt=attempt_id, of_evidence=evidence_digest)}
     for verdict in given:
         if verdict.rule_id not in known:
             known.add(verdict.rule_id)

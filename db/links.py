@@ -5,13 +5,25 @@ The token itself is never here: only its hash, and the id of the key that makes 
 
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, bindparam, func, insert, select, update
 
 from contracts.statuses import LinkState
+from db.hot import Hot
 from db.schema import invoices, links
 from db.tx import Tx
 from db.types import db_after, db_now
 from rules.links import LINK_MOVES, may_leave
+
+_GET = Hot(select(links).where(links.c.id == bindparam("link_id")))
+_NEWEST = Hot(
+    select(links).where(links.c.invoice_id == bindparam("of_invoice")).order_by(links.c.number.desc()).limit(1)
+)
+_NOTE_SENT = Hot(
+    update(links)
+    .where(links.c.id == bindparam("link_id"), links.c.sent_at.is_(None))
+    .values(sent_at=db_now())
+    .returning(links.c.id)
+)
 
 
 def create(
@@ -45,13 +57,12 @@ def create(
 
 def get(tx: Tx, link_id: str) -> Row[Any]:
     """Return one link."""
-    return tx.execute(select(links).where(links.c.id == link_id)).one()
+    return _GET.one(tx, link_id=link_id)  # type: ignore[no-any-return]  # a row
 
 
 def newest(tx: Tx, invoice_id: str) -> Row[Any] | None:
     """Return the invoice's newest link, or None."""
-    found = select(links).where(links.c.invoice_id == invoice_id).order_by(links.c.number.desc()).limit(1)
-    return tx.execute(found).first()
+    return _NEWEST.first(tx, of_invoice=invoice_id)  # type: ignore[no-any-return]  # a row
 
 
 def by_token_hash(tx: Tx, token_hash: bytes) -> Row[Any] | None:
@@ -83,7 +94,7 @@ def some_active(tx: Tx, *, limit: int) -> list[Row[Any]]:
 
 def note_sent(tx: Tx, link_id: str) -> None:
     """Note when the URL first left us; from then on the amount is out of our hands."""
-    tx.execute(update(links).where(links.c.id == link_id, links.c.sent_at.is_(None)).values(sent_at=db_now()))
+    _NOTE_SENT.rows(tx, link_id=link_id)
 
 
 def invoice_of(tx: Tx, link: Row[Any]) -> Row[Any]:

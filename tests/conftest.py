@@ -3,9 +3,11 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.services import (
     PrivatePostgres,
@@ -20,23 +22,28 @@ from tests.services import (
 from tests.services.guard import allow_only_loopback
 from tests.support import empty, open_database
 
+FAULTS = "tests/faults/"
+
 
 def pytest_configure() -> None:
     allow_only_loopback()
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what stays together when `make test` runs in several processes, and begin with what takes longest."""
-    groups = {item: _group(item) for item in items}
-    items.sort(key=lambda item: groups[item] != "faults")  # the rest keeps its order
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    """Begin with what takes longest; the rest keeps its order."""
+    items.sort(key=lambda item: not item.nodeid.startswith(FAULTS))
 
 
-def _group(item: pytest.Item) -> str:
-    """The tests of faults share two installations, those of a module its servers and databases."""
-    return "faults" if item.path.parent.name == "faults" else item.path.as_posix()
+class _Together(LoadScopeScheduling):
+    """Which tests one process takes when several share them: a module's, and all tests of faults."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return FAULTS if nodeid.startswith(FAULTS) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:
+    """Keep together what shares installations, servers and databases."""
+    return _Together(config, log)
 
 
 @pytest.fixture(autouse=True)

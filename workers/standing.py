@@ -53,15 +53,17 @@ def apply_evidence(tx: Tx, attempt: Record, evidence: Evidence, *, message_id: s
 
 def _keep_evidence_exceptions(tx: Tx, invoice_id: str, evidence: Evidence) -> None:
     """Open and clear the exceptions that a provider's word decides about."""
+    over = {Reason.OUTCOME_UNKNOWN}
     if evidence.state is OrderState.HELD:
         exceptions.raise_(tx, invoice_id, Reason.HELD, "the money is held at the provider, not captured")
     else:
-        exceptions.clear(tx, invoice_id, Reason.HELD)
-    exceptions.clear(tx, invoice_id, Reason.OUTCOME_UNKNOWN)
+        over.add(Reason.HELD)
     if attempt_after(evidence) is not AttemptState.PROCESSING:
-        exceptions.clear(tx, invoice_id, Reason.NO_EVIDENCE)
+        over.add(Reason.NO_EVIDENCE)
     if evidence.transactions:
-        exceptions.clear(tx, invoice_id, Reason.PROVIDER_REFUSED)
+        over.add(Reason.PROVIDER_REFUSED)
+    for reason in sorted(over & exceptions.open_reasons(tx, invoice_id)):
+        exceptions.clear(tx, invoice_id, reason)
 
 
 def _digest(evidence: Evidence) -> str:
