@@ -82,25 +82,28 @@ class Database:
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
-        """Give a connection whose work commits at the end; a connection that broke takes its pool with it."""
-        try:
-            with self.engine.begin() as connection:
-                try:
-                    yield connection
-                except BaseException:
-                    if not self.is_sqlite:
-                        session_of(connection).roll_back()
-                    raise
-        except psycopg.OperationalError as error:
-            if error.sqlstate is None or error.sqlstate.startswith(_OUTAGE_STATES):
-                self.engine.dispose(close=False)
-            raise
+        """Give a connection whose work commits at the end."""
+        with self.engine.begin() as connection, self._cleaned(connection):
+            yield connection
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
         """Open a transaction that only looks."""
-        with self.engine.connect() as connection:
+        with self.engine.connect() as connection, self._cleaned(connection):
             yield self._tx(connection.execution_options(paylinks_read=True), None)
+
+    @contextmanager
+    def _cleaned(self, connection: Connection) -> Iterator[None]:
+        """Roll back what failed; a connection that broke takes its pool with it."""
+        try:
+            yield
+        except BaseException as error:
+            if not self.is_sqlite and not connection.invalidated:
+                session_of(connection).roll_back()
+                if isinstance(error, psycopg.Error) and trouble_of(error) is Trouble.OUTAGE:
+                    connection.invalidate()
+                    self.engine.dispose(close=False)
+            raise
 
     def announce(self, tx: Tx) -> None:
         """Tell the broker, best effort, what a committed transaction added."""

@@ -270,6 +270,7 @@ def test_a_row_that_the_database_refuses_goes_to_review_and_its_neighbours_are_a
     finally:
         with deps.database.begin() as tx:
             tx.connection.exec_driver_sql("DROP INDEX poison")
+        deps.database.engine.dispose()  # after it psycopg deallocates what that connection prepared
 
     assert outcomes(taken) == ["accepted", "accepted", "rejected", "accepted", "accepted"]
     assert "could not be stored (" in taken[2].problems[0].problem
