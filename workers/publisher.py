@@ -24,7 +24,8 @@ from workers.broker import MemoryBroker, delivery_message, make_broker
 BURST, PER_SECOND = 4.0, 20.0
 BURST_IN_PROCESS, PER_SECOND_IN_PROCESS = 16.0, 200.0
 OWED_SECONDS = 0.02
-WAITING_LIMIT = 10_000
+# Commits whose deliveries wait for the thread: of more the relay tells.
+WAITING_LIMIT = 1_000
 PAUSE_AFTER_ERROR_SECONDS = 1.0
 
 log = structlog.get_logger()
@@ -49,8 +50,9 @@ class Publisher:
 
     def publish(self, due: Sequence[tuple[str, Delivery]]) -> None:
         """Take deliveries and return at once; what does not fit is dropped."""
-        with suppress(queue.Full):
-            self._waiting.put_nowait(due)
+        if due:
+            with suppress(queue.Full):
+                self._waiting.put_nowait(due)
 
     def stop(self) -> None:
         """Send what waits, for a second at most."""
@@ -72,19 +74,23 @@ class Publisher:
                 return
             for name, delivery in due:
                 owed[name, delivery.type] = delivery
-                self._send_allowed(owed)
+                if not self._send_allowed(owed):
+                    break  # the rest would meet the same broker
 
-    def _send_allowed(self, owed: dict[tuple[str, str], Delivery]) -> None:
-        for kind in [one for one in owed if self._allowances.setdefault(one, _Allowance(*self._rate)).take()]:
-            self._try(kind[0], owed.pop(kind))
+    def _send_allowed(self, owed: dict[tuple[str, str], Delivery]) -> bool:
+        """Send what is allowed now; False: the broker did not take it."""
+        allowed = [one for one in owed if self._allowances.setdefault(one, _Allowance(*self._rate)).take()]
+        return all(self._try(kind[0], owed.pop(kind)) for kind in allowed)
 
-    def _try(self, name: str, delivery: Delivery) -> None:
+    def _try(self, name: str, delivery: Delivery) -> bool:
         try:
             self._send(name, delivery)
         except Exception as error:
             # pika and dramatiq raise from two hierarchies here; the relay repeats what this loses.
             log.warning("delivery.not_published", error=type(error).__name__, waiting=self._waiting.qsize())
             time.sleep(PAUSE_AFTER_ERROR_SECONDS)
+            return False
+        return True
 
     def _send(self, name: str, delivery: Delivery) -> None:
         self._broker.enqueue(delivery_message(self._settings, name, delivery))
