@@ -122,7 +122,9 @@ def _postgres(url: URL, pool_size: int) -> Engine:
     options = (
         f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS} "
         f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC "
-        # Our prepared statements find rows by key: one plan serves every value, and planning again costs more.
+        # Our prepared statements find rows by key: one plan serves every value, and planning again costs more. It is
+        # often made while a table is still empty, and must serve when it is full: so indexes go before scans, whose
+        # price (a scan without an index stays possible) would only wake the JIT compiler.
         "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
     )
     return create_engine(
