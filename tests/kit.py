@@ -212,6 +212,10 @@ class Town:
                 raise AssertionError(self._tell(wrong))
             time.sleep(POLL_SECONDS)
 
+    def has_gone(self, bill: Bill) -> bool:
+        """Tell whether a customer is done; one whose case a person must decide is sent home."""
+        return (bill.gone is not None and bill.gone.done()) or not self._wrong(bill)
+
     def _wrong(self, bill: Bill) -> str:
         if bill.may_be_left_to_a_person and self.look(lambda tx: self._is_left_to_a_person(tx, bill)):
             bill.was_left_to_a_person = True

@@ -32,8 +32,9 @@ from workers.held import Held, TimeLimitExceeded
 from workers.stage import Outcome, Stage, stages_of
 from workers.standing import raise_exception
 
-# A delivery keeps its thread for no longer than this when the process serves other queues too.
-SLICE_SECONDS = 1.0
+# A delivery keeps its thread for no longer than this when the process serves other queues too: so long may a waiting
+# customer wait for a thread.
+SLICE_SECONDS = 0.25
 BUSY_PAUSE_SECONDS = 0.3
 OUTAGE_PAUSE_SECONDS = 1.0
 MAX_ERROR_LENGTH = 500

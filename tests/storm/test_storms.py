@@ -122,7 +122,7 @@ def test_the_all_in_one_process_killed_at_every_point(embedded: Town) -> None:
     bills: list[Bill] = []
 
     def are_reached() -> bool:
-        if all(bill.gone is not None and bill.gone.done() for bill in bills):
+        if all(embedded.has_gone(bill) for bill in bills):
             bills.extend(_wave(embedded))
         return all(marker.exists() for marker in markers)
 
