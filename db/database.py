@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
-from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -46,7 +45,7 @@ class Database:
         self.sealer = sealer
         self.after_commit: AfterCommit | None = None
         self.engine = _sqlite(self.url, pool_size) if self.is_sqlite else _postgres(self.url, pool_size)
-        self._one_writer: AbstractContextManager[Any] = threading.RLock() if self.is_sqlite else nullcontext()
+        self._turn: Callable[[], AbstractContextManager[None]] = _Turns().take if self.is_sqlite else nullcontext
 
     @property
     def is_sqlite(self) -> bool:
@@ -59,7 +58,7 @@ class Database:
 
         One that several messages share waits for locks only for a moment: it holds those of its first ones meanwhile.
         """
-        with self._one_writer, self._connected() as connection:
+        with self._turn(), self._connected() as connection:
             tx = self._tx(connection, cause)
             tx.begun = self.is_sqlite
             if is_shared:
@@ -116,6 +115,24 @@ class Database:
     def dispose(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+class _Turns:
+    """SQLite's one writer at a time. Who waits first writes next: no busy thread overtakes him again and again."""
+
+    def __init__(self) -> None:
+        self._next = threading.Lock()
+        self._writing = threading.Lock()
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Write alone for the length of the block."""
+        with self._next:
+            self._writing.acquire()
+        try:
+            yield
+        finally:
+            self._writing.release()
 
 
 def _postgres(url: URL, pool_size: int) -> Engine:

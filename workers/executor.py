@@ -35,6 +35,8 @@ from workers.standing import raise_exception
 # A delivery keeps its thread for no longer than this when the process serves other queues too: so long may a waiting
 # customer wait for a thread.
 SLICE_SECONDS = 0.25
+# A transaction that messages share takes no further one after this: others wait for its locks, and on SQLite to write.
+SHARED_SECONDS = 0.05
 BUSY_PAUSE_SECONDS = 0.3
 OUTAGE_PAUSE_SECONDS = 1.0
 MAX_ERROR_LENGTH = 500
@@ -111,8 +113,7 @@ class Executor:
         try:
             while not self._stopping.is_set():
                 batch = self._claim(lane, named, lane.size)
-                for claimed in self._run_together(lane, batch) if len(batch) > 1 else batch:
-                    self._run(lane, claimed)
+                self._work(lane, batch)
                 if len(batch) < lane.size and self._leave(lane):
                     return False
                 if time.monotonic() > until and len(self._lanes) > 1:
@@ -176,31 +177,39 @@ class Executor:
             points.reach(f"{lane.queue}.{points.CLAIMED}")
         return batch
 
-    def _run_together(self, lane: _Lane, batch: list[Claimed]) -> list[Claimed]:
-        """Run quick stages in one transaction, one commit for all; return those that must run by themselves.
+    def _work(self, lane: _Lane, batch: list[Claimed]) -> None:
+        """Run what was claimed: quick stages together, as long as that goes well, else each by itself."""
+        # Those who share a transaction lock invoices in the order of their ids.
+        rest = sorted(batch, key=lambda claimed: (claimed.subject, claimed.id))
+        while len(rest) > 1 and (ran := self._run_together(lane, rest)):
+            rest = rest[ran:]
+        for claimed in rest:
+            self._run(lane, claimed)
 
-        Whatever goes wrong undoes the whole transaction, and each runs by itself: so nobody's error is another's.
-        Those who share a transaction lock invoices in the order of their ids.
+    def _run_together(self, lane: _Lane, batch: list[Claimed]) -> int:
+        """Run quick stages in one transaction, one commit for all; return how many ended so.
+
+        Whatever goes wrong undoes the whole transaction, and none has run: so nobody's error is another's.
         """
-        batch = sorted(batch, key=lambda claimed: (claimed.subject, claimed.id))
+        until = time.monotonic() + SHARED_SECONDS
         ran: list[_Ran] = []
         try:
             with self._deps.database.begin(is_shared=True) as tx:
                 together = Together(tx)
                 for claimed in batch:
-                    if self._stopping.is_set():
+                    if self._stopping.is_set() or (ran and time.monotonic() > until):
                         break
                     ran.append(self._run_once(lane.stages[claimed.type], claimed, together))
                 message_store.finish(tx, *together.endings)
                 points.reach(f"{lane.queue}.{points.CONCLUDING}")
         except (Exception, TimeLimitExceeded) as error:
             log.info("batch.parted", queue=lane.queue, size=len(batch), error=type(error).__name__)
-            return batch
+            return 0
         points.reach(f"{lane.queue}.{points.CONCLUDED}")
         for one in ran:
             self._log(one)
             self.held.release(one.claimed)
-        return batch[len(ran) :]
+        return len(ran)
 
     def _run(self, lane: _Lane, claimed: Claimed) -> None:
         """Run one message to an end; no exception leaves here."""
