@@ -54,7 +54,10 @@ def test_keys_rotate() -> None:
         Sealer([NEW]).open(sealed)
 
 
-@pytest.mark.parametrize("key", ["", "short", "x" * 44, new_key()[:-4], new_key() + "AAAA", "é" * 22])
+NO_KEYS = {"empty": "", "short": "short", "odd": "x" * 44, "cut": NEW[:-4], "long": NEW + "AAAA", "letters": "é" * 22}
+
+
+@pytest.mark.parametrize("key", NO_KEYS.values(), ids=NO_KEYS)
 def test_what_is_no_key_is_refused_without_being_repeated(key: str) -> None:
     with pytest.raises(BadKey) as caught:
         Sealer([key])
