@@ -81,9 +81,14 @@ class Database:
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
-        """Give a connection whose work commits at the end."""
-        with self.engine.begin() as connection, self._cleaned(connection):
-            yield connection
+        """Give a connection whose work commits at the end; a connection that broke takes its pool with it."""
+        try:
+            with self.engine.begin() as connection, self._cleaned(connection):
+                yield connection
+        except psycopg.Error as error:
+            if trouble_of(error) is Trouble.OUTAGE:
+                self.engine.dispose(close=False)
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
@@ -93,7 +98,7 @@ class Database:
 
     @contextmanager
     def _cleaned(self, connection: Connection) -> Iterator[None]:
-        """Roll back what failed; a connection that broke takes its pool with it."""
+        """Roll back what failed, and give no connection back that broke."""
         try:
             yield
         except BaseException as error:
@@ -101,7 +106,6 @@ class Database:
                 session_of(connection).roll_back()
                 if isinstance(error, psycopg.Error) and trouble_of(error) is Trouble.OUTAGE:
                     connection.invalidate()
-                    self.engine.dispose(close=False)
             raise
 
     def announce(self, tx: Tx) -> None:
