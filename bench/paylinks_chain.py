@@ -99,10 +99,10 @@ def take_step(message: Step, deps: Deps) -> Outcome:
         invoices.raise_revision(tx, message.invoice)
         if follower is not None:
             tx.then(follower(invoice=message.invoice, chain=message.chain))
+        elif not os.environ.get(TELLS_HOPS):
+            _ended.chains.append(message.chain)
     if os.environ.get(TELLS_HOPS):
         ends.tell(f"start {message.key()} {began}")
-    elif follower is None:
-        _ended.chains.append(message.chain)
     return DONE
 
 
