@@ -10,7 +10,7 @@ never a message.
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from enum import StrEnum
 
 import psycopg
@@ -45,7 +45,7 @@ class Database:
         self.sealer = sealer
         self.after_commit: AfterCommit | None = None
         self.engine = _sqlite(self.url, pool_size) if self.is_sqlite else _postgres(self.url, pool_size)
-        self._turn: Callable[[], AbstractContextManager[None]] = _Turns().take if self.is_sqlite else nullcontext
+        self._turns = _Turns()
 
     @property
     def is_sqlite(self) -> bool:
@@ -58,7 +58,7 @@ class Database:
 
         One that several messages share waits for locks only for a moment: it holds those of its first ones meanwhile.
         """
-        with self._turn(), self._connected() as connection:
+        with self._turns.take() if self.is_sqlite else nullcontext(), self._connected() as connection:
             tx = self._tx(connection, cause)
             tx.begun = self.is_sqlite
             if is_shared:
@@ -125,18 +125,21 @@ class _Turns:
     """SQLite's one writer at a time. Who waits first writes next: no busy thread overtakes him again and again."""
 
     def __init__(self) -> None:
-        self._next = threading.Lock()
+        # A lock that knows its owner: whoever is interrupted while he waits gives back what he has, and nothing else.
+        self._next = threading.RLock()
         self._writing = threading.Lock()
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Write alone for the length of the block."""
-        with self._next:
-            self._writing.acquire()
+        """Write alone for the length of the block. A run over its time limit may be interrupted on any line of this."""
         try:
-            yield
+            self._next.acquire()
+            with self._writing:
+                self._next.release()
+                yield
         finally:
-            self._writing.release()
+            with suppress(RuntimeError):  # it is not ours any more
+                self._next.release()
 
 
 def _postgres(url: URL, pool_size: int) -> Engine:
