@@ -19,7 +19,8 @@ LENGTH = 26
 _RANDOM_BYTES = 10
 _AT_ONCE = 128
 _random: deque[bytes] = deque()
-os.register_at_fork(after_in_child=_random.clear)
+if hasattr(os, "register_at_fork"):  # where processes fork
+    os.register_at_fork(after_in_child=_random.clear)
 
 
 def new_id() -> str:

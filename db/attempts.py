@@ -78,7 +78,7 @@ def reserve(tx: Tx, link: Row[Any], account: str) -> Row[Any]:
 
 def get(tx: Tx, attempt_id: str) -> Row[Any]:
     """Return one attempt."""
-    return _GET.one(tx, attempt_id=attempt_id)  # type: ignore[no-any-return]  # a row
+    return _GET.one(tx, attempt_id=attempt_id)
 
 
 def find(tx: Tx, attempt_id: str) -> Row[Any] | None:
@@ -88,7 +88,7 @@ def find(tx: Tx, attempt_id: str) -> Row[Any] | None:
 
 def lock(tx: Tx, attempt_id: str) -> Row[Any]:
     """Lock one attempt and return it."""
-    return _LOCK.one(tx, attempt_id=attempt_id)  # type: ignore[no-any-return]  # a row
+    return _LOCK.one(tx, attempt_id=attempt_id)
 
 
 def open_of_link(tx: Tx, link_id: str) -> Row[Any] | None:
@@ -142,7 +142,7 @@ def refused(tx: Tx, attempt_id: str, error: str) -> bool:
 
 def processing_elsewhere(tx: Tx, invoice_id: str, link_id: str) -> Row[Any] | None:
     """Return an attempt by another link of the invoice whose money is on its way, or None."""
-    return _PROCESSING_ELSEWHERE.first(tx, of_invoice=invoice_id, this_link=link_id)  # type: ignore[no-any-return]
+    return _PROCESSING_ELSEWHERE.first(tx, of_invoice=invoice_id, this_link=link_id)
 
 
 def learn_order(tx: Tx, attempt_id: str, provider_order_id: str) -> None:
@@ -189,4 +189,4 @@ def pay_url(tx: Tx, attempt: Row[Any]) -> str | None:
 
 def summary(tx: Tx, invoice_id: str) -> Row[Any]:
     """Return how many attempts are open, and the newest one's state."""
-    return _SUMMARY.one(tx, of_invoice=invoice_id)  # type: ignore[no-any-return]  # a row
+    return _SUMMARY.one(tx, of_invoice=invoice_id)

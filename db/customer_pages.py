@@ -144,5 +144,5 @@ def newest_attempt(tx: Tx, link_id: str) -> Any:
 
 def now(tx: Tx) -> datetime:
     """Return the database's time."""
-    at: datetime = _NOW.first(tx).now
+    at: datetime = _NOW.one(tx).now
     return at

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.adapt import Transformer
 from psycopg.errors import InvalidSqlStatementName, OperationalError, error_from_result
 from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.sql import ClauseElement
 
@@ -35,7 +35,10 @@ class Prepared:
     def __init__(self, sql: str, *, named: bool = False) -> None:
         """Take the text; `named` gives rows whose columns are attributes."""
         self._names: list[str] = []
-        self._sql = _PARAMETER.sub(self._number, sql).encode()
+        numbered = _PARAMETER.sub(self._number, sql)
+        if "%" in numbered:
+            raise ValueError("a per cent sign that is no parameter would reach the server doubled")
+        self._sql = numbered.encode()
         self._name = b"paylinks_%d" % next(_numbers)
         self._make: Callable[[Sequence[Any]], Any] | None = None if named else tuple
 
@@ -143,18 +146,18 @@ class Hot:
         self._prepared = Prepared(str(compiled), named=True)
         self._literals = {name: value for name, value in compiled.params.items() if value is not None}
 
-    def rows(self, tx: "Tx", **parameters: Any) -> list[Any]:
-        """Run it and return its rows; columns are attributes."""
+    def rows(self, tx: "Tx", **parameters: Any) -> list[Row[Any]]:
+        """Run it and return its rows; columns are attributes, as SQLAlchemy's rows have them."""
         if tx.is_postgres:
             return self._prepared.rows(tx, self._literals | parameters)
         return list(tx.execute(self._statement, parameters).all())
 
-    def first(self, tx: "Tx", **parameters: Any) -> Any:
+    def first(self, tx: "Tx", **parameters: Any) -> Row[Any] | None:
         """Run it and return its first row, or None."""
         rows = self.rows(tx, **parameters)
         return rows[0] if rows else None
 
-    def one(self, tx: "Tx", **parameters: Any) -> Any:
+    def one(self, tx: "Tx", **parameters: Any) -> Row[Any]:
         """Run it and return its only row. Raises LookupError when there is none."""
         rows = self.rows(tx, **parameters)
         if not rows:

@@ -91,7 +91,7 @@ def lock(tx: Tx, invoice_id: str) -> Any:
 
 def get(tx: Tx, invoice_id: str) -> Row[Any]:
     """Return one invoice as it is now."""
-    return _GET.one(tx, invoice_id=invoice_id)  # type: ignore[no-any-return]  # a row
+    return _GET.one(tx, invoice_id=invoice_id)
 
 
 def lock_name(tx: Tx, crm: str, payable_type: str, external_id: str) -> None:
@@ -110,7 +110,7 @@ def exists(tx: Tx, invoice_id: str) -> bool:
 
 def find(tx: Tx, crm: str, external_id: str, payable_type: str = "invoice") -> Row[Any] | None:
     """Return the invoice that the CRM calls so, or None."""
-    return _FIND.first(tx, of_crm=crm, of_type=payable_type, named=external_id)  # type: ignore[no-any-return]  # a row
+    return _FIND.first(tx, of_crm=crm, of_type=payable_type, named=external_id)
 
 
 def lock_named(tx: Tx, message: InvoiceCreated, *, account: str, version: int) -> tuple[Row[Any], bool]:
@@ -247,7 +247,7 @@ def flags_of(invoice: Row[Any]) -> tuple[Flag, ...]:
 
 def raise_revision(tx: Tx, invoice_id: str) -> int:
     """Count one more change that the CRM must see; return the new revision."""
-    return int(_RAISE_REVISION.first(tx, invoice_id=invoice_id).revision)
+    return int(_RAISE_REVISION.one(tx, invoice_id=invoice_id).revision)
 
 
 # --- the one writer of the CRM's record -----------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def raise_revision(tx: Tx, invoice_id: str) -> int:
 
 def take_crm_lease(tx: Tx, invoice_id: str, writer: str, *, seconds: float) -> Row[Any] | None:
     """Become the one writer of the invoice's CRM record; None: somebody else is."""
-    return _TAKE_LEASE.first(tx, invoice_id=invoice_id, writer=writer, seconds=seconds)  # type: ignore[no-any-return]
+    return _TAKE_LEASE.first(tx, invoice_id=invoice_id, writer=writer, seconds=seconds)
 
 
 def release_crm_lease(tx: Tx, invoice_id: str, writer: str, *, written_revision: int | None = None) -> bool:

@@ -99,7 +99,7 @@ def money_of(tx: Tx, invoice_id: str, newest_link_id: str | None) -> list[Money]
 
 def last_capture(tx: Tx, invoice_id: str) -> Row[Any] | None:
     """Return the capture that the CRM is told about: the newest one."""
-    return _LAST_CAPTURE.first(tx, of_invoice=invoice_id)  # type: ignore[no-any-return]  # a row
+    return _LAST_CAPTURE.first(tx, of_invoice=invoice_id)
 
 
 def write_verdicts(

@@ -57,12 +57,12 @@ def create(
 
 def get(tx: Tx, link_id: str) -> Row[Any]:
     """Return one link."""
-    return _GET.one(tx, link_id=link_id)  # type: ignore[no-any-return]  # a row
+    return _GET.one(tx, link_id=link_id)
 
 
 def newest(tx: Tx, invoice_id: str) -> Row[Any] | None:
     """Return the invoice's newest link, or None."""
-    return _NEWEST.first(tx, of_invoice=invoice_id)  # type: ignore[no-any-return]  # a row
+    return _NEWEST.first(tx, of_invoice=invoice_id)
 
 
 def by_token_hash(tx: Tx, token_hash: bytes) -> Row[Any] | None:

@@ -179,7 +179,7 @@ class Executor:
 
     def _work(self, lane: _Lane, batch: list[Claimed]) -> None:
         """Run what was claimed: quick stages together, as long as that goes well, else each by itself."""
-        # Those who share a transaction lock invoices in the order of their ids.
+        # By subject, so that two workers seldom lock invoices crosswise; if they do, the short wait parts them.
         rest = sorted(batch, key=lambda claimed: (claimed.subject, claimed.id))
         while len(rest) > 1 and (ran := self._run_together(lane, rest)):
             rest = rest[ran:]

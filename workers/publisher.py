@@ -34,8 +34,11 @@ log = structlog.get_logger()
 class Publisher:
     """Hands deliveries to a broker."""
 
-    def __init__(self, broker: dramatiq.Broker, settings: Settings) -> None:
-        """Publish to this broker; `start` starts."""
+    def __init__(
+        self, broker: dramatiq.Broker, settings: Settings, *, pause_seconds: float = PAUSE_AFTER_ERROR_SECONDS
+    ) -> None:
+        """Publish to this broker; `start` starts. After a broker that took nothing comes a pause."""
+        self._pause_seconds = pause_seconds
         self._broker = broker
         self._settings = settings
         self._waiting: queue.Queue[Sequence[tuple[str, Delivery]] | None] = queue.Queue(WAITING_LIMIT)
@@ -88,7 +91,7 @@ class Publisher:
         except Exception as error:
             # pika and dramatiq raise from two hierarchies here; the relay repeats what this loses.
             log.warning("delivery.not_published", error=type(error).__name__, waiting=self._waiting.qsize())
-            time.sleep(PAUSE_AFTER_ERROR_SECONDS)
+            time.sleep(self._pause_seconds)
             return False
         return True
 
