@@ -16,7 +16,7 @@ from enum import StrEnum
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -45,6 +45,7 @@ class Database:
         self.sealer = sealer
         self.after_commit: AfterCommit | None = None
         self.engine = _sqlite(self.url, pool_size) if self.is_sqlite else _postgres(self.url, pool_size)
+        self._outages = _Outages(self.engine)
         self._turns = _Turns()
 
     @property
@@ -81,14 +82,9 @@ class Database:
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
-        """Give a connection whose work commits at the end; a connection that broke takes its pool with it."""
-        try:
-            with self.engine.begin() as connection, self._cleaned(connection):
-                yield connection
-        except psycopg.Error as error:
-            if trouble_of(error) is Trouble.OUTAGE:
-                self.engine.dispose(close=False)
-            raise
+        """Give a connection whose work commits at the end."""
+        with self.engine.begin() as connection, self._cleaned(connection):
+            yield connection
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
@@ -105,7 +101,7 @@ class Database:
             if not self.is_sqlite and not connection.invalidated:
                 session_of(connection).roll_back()
                 if isinstance(error, psycopg.Error) and trouble_of(error) is Trouble.OUTAGE:
-                    connection.invalidate()
+                    self._outages.forsake(connection)
             raise
 
     def announce(self, tx: Tx) -> None:
@@ -119,6 +115,28 @@ class Database:
     def dispose(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+class _Outages:
+    """Counts outages, so that no connection from before one is used after it: the pool closes it, and connects anew."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._number = 0
+        event.listen(engine, "connect", self._connected)
+        event.listen(engine, "checkout", self._checked_out)
+
+    def _connected(self, connection: object, record: ConnectionPoolEntry) -> None:
+        record.info["outages"] = self._number
+
+    def _checked_out(self, connection: object, record: ConnectionPoolEntry, proxy: object) -> None:
+        if record.info["outages"] != self._number:
+            raise DisconnectionError
+
+    def forsake(self, connection: Connection) -> None:
+        """Close a connection that broke; those that are as old as it will be, before anybody uses them."""
+        if connection.info["outages"] == self._number:
+            self._number += 1
+        connection.invalidate()
 
 
 class _Turns:

@@ -28,7 +28,7 @@ from tests.services.processes import wait_until
 from tests.support import DATA_KEY, put, update
 from workers import registry
 from workers import stage as stages
-from workers.broker import MAX_DELIVERIES, delivery_message, make_broker
+from workers.broker import MAX_DELIVERIES, DeliveryRabbitmqBroker, delivery_message, make_broker
 from workers.relay import Relay
 from workers.service import Service
 from workers.stage import DONE, Outcome, Schedule, stage
@@ -66,6 +66,12 @@ def _rabbit(url: str, prefix: str) -> Iterator[Transport]:
         with pika.BlockingConnection(pika.URLParameters(url)) as connection:
             connection.channel().basic_publish("", prefix + QUEUE, STRANGE)
 
+    # While a quorum queue is being declared for the first time, RabbitMQ answers a second declaration before the queue
+    # has a leader, and drops what comes in that moment. The relay repeats it; here it is an hour away.
+    broker = DeliveryRabbitmqBroker(url=url, middleware=[], queue_type="quorum")
+    for queue in Queue:
+        broker.declare_queue(prefix + queue, ensure=True)
+    broker.close()
     yield Transport(url, prefix, write_strange)
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()

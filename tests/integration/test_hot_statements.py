@@ -1,7 +1,11 @@
 """Statements that bypass SQLAlchemy and psycopg's cursors: what they must not lose by it. PostgreSQL alone."""
 
+import gc
+import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -11,6 +15,7 @@ from db.database import Database, Trouble, trouble_of
 from db.hot import Hot, Prepared
 from db.sealing import Sealer
 from db.tx import Tx
+from tests.services.postgres import conninfo
 from tests.support import DATA_KEY, claim, finish, open_database, put, update
 
 MODULES = (attempts, audit, customer_pages, exceptions, fused, intents, invoices, ledger, links)
@@ -68,6 +73,36 @@ def test_statements_that_somebody_deallocated_are_prepared_again(database: Datab
     assert trouble_of(caught.value) is Trouble.BUSY, "whoever holds a message gives it back, and nothing is counted"
     put(database, update(2))
     assert len(claim(database)) == 2
+
+
+def test_after_one_broken_connection_no_other_of_its_age_is_used(clean_postgres: str) -> None:
+    """Else a short outage would cost as many runs as there are connections; and none is left to the collector."""
+    database = open_database(clean_postgres)
+    with ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(database.at_once())
+    put(database, update(1))
+    with psycopg.connect(conninfo(clean_postgres), autocommit=True) as administrator:
+        administrator.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    with pytest.raises(Exception, match=r"connection|terminat") as caught:
+        claim(database)
+    assert trouble_of(caught.value) is Trouble.OUTAGE
+
+    (claimed,) = claim(database)
+    finish(database, claimed)
+    with ExitStack() as held:
+        for revision in range(2, 6):
+            held.enter_context(database.at_once())
+            put(database, update(revision))
+    with warnings.catch_warnings(record=True) as left_open:
+        warnings.simplefilter("always")
+        database.dispose()
+        gc.collect()
+    assert [str(one.message) for one in left_open if "psycopg" in str(one.message)] == []
 
 
 def test_every_hot_statement_finds_its_rows_by_an_index(clean_postgres: str) -> None:
