@@ -9,31 +9,41 @@ import time
 from collections import deque
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-# Two characters at a time: every message makes several ids.
-_PAIRS = tuple(left + right for left in _ALPHABET for right in _ALPHABET)
-_SHIFTS = tuple(range(120, -1, -10))
+_SHIFTS = range(45, -1, -5)
 LENGTH = 26
 
-
-# Random bytes for many ids from one question to the system; a child process must not use its parent's.
-_RANDOM_BYTES = 10
+# Every message makes several ids, many in one millisecond: the digits of the time are kept for as long as it lasts.
+_moment = (0, "0" * len(_SHIFTS))
+# Random digits for many ids from one question to the system; a child process must not use its parent's.
+_RANDOM_DIGITS = LENGTH - len(_SHIFTS)
 _AT_ONCE = 128
-_random: deque[bytes] = deque()
+_DIGIT_OF_BYTE = "".join(_ALPHABET[byte & 31] for byte in range(256)).encode()
+_random: deque[str] = deque()
 if hasattr(os, "register_at_fork"):  # where processes fork
     os.register_at_fork(after_in_child=_random.clear)
 
 
 def new_id() -> str:
     """Return a fresh identifier; two made in different milliseconds sort by time."""
-    value = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(_next_random())
-    return "".join([_PAIRS[(value >> shift) & 1023] for shift in _SHIFTS])
+    return _time_digits() + _next_random()
 
 
-def _next_random() -> bytes:
-    """Take bytes that nobody else gets; threads may ask at the same moment."""
+def _time_digits() -> str:
+    global _moment  # replaced as a whole: threads see the old or the new one
+    now = time.time_ns() // 1_000_000
+    known, digits = _moment
+    if known != now:
+        digits = "".join([_ALPHABET[(now >> shift) & 31] for shift in _SHIFTS])
+        _moment = (now, digits)
+    return digits
+
+
+def _next_random() -> str:
+    """Take digits that nobody else gets; threads may ask at the same moment."""
     while True:
         try:
             return _random.pop()
         except IndexError:
-            fresh = os.urandom(_RANDOM_BYTES * _AT_ONCE)
-            _random.extend(fresh[place : place + _RANDOM_BYTES] for place in range(0, len(fresh), _RANDOM_BYTES))
+            # Five bits of each byte are used: so a digit is a byte's translation, and all are made at once.
+            fresh = os.urandom(_RANDOM_DIGITS * _AT_ONCE).translate(_DIGIT_OF_BYTE).decode()
+            _random.extend(fresh[place : place + _RANDOM_DIGITS] for place in range(0, len(fresh), _RANDOM_DIGITS))

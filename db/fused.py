@@ -4,7 +4,8 @@ What SQLAlchemy costs per statement is what would hold the store back, so these 
 what the portable statements in db.message_store say for SQLite; one conformance suite runs against both.
 """
 
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from db.hot import Prepared
@@ -27,12 +28,9 @@ _NEW_ROWS = """
         AS u(id, queue, type, payload, sealed, dedup_key, digest, fingerprint, subject, correlation, causation,
              request_id, traceparent, delay_seconds)
 """
-_NEW_FIELDS = (
-    *("id", "queue", "type", "payload", "sealed", "dedup_key", "digest", "fingerprint", "subject", "correlation"),
-    *("causation", "request_id", "traceparent", "delay_seconds"),
-)
 _ENDING_FIELDS = ("outcome", "detail", "provider_request_id", "subject")
-_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
+# array_recv: dimensions, whether NULLs may follow, the elements' type, length and first index; then each element.
+_ARRAY_HEAD, _LENGTH, _NULL, _BYTEA = struct.Struct("!iiIii"), struct.Struct("!i"), b"\xff\xff\xff\xff", 17
 _INSERT_KEYS = """
     INSERT INTO message_keys (queue, digest, fingerprint, message_id)
     SELECT u.queue, u.digest, u.fingerprint, u.id FROM {source}
@@ -136,9 +134,9 @@ def claim(
 def finish(tx: Tx, endings: Sequence["Ending"], new: Sequence[NewMessage]) -> tuple[int, set[str]]:
     """End claims and add follow-ups; return how many claims were still held, and the ids whose key was new."""
     parameters = {
-        "e_id": _array(ending.claimed.id for ending in endings),
-        "e_claim_no": _array(ending.claimed.claim_no for ending in endings),
-        **{f"e_{name}": _array(getattr(ending, name) for ending in endings) for name in _ENDING_FIELDS},
+        "e_id": _array([ending.claimed.id for ending in endings]),
+        "e_claim_no": _array([ending.claimed.claim_no for ending in endings]),
+        **{f"e_{name}": _array([getattr(ending, name) for ending in endings]) for name in _ENDING_FIELDS},
     }
     if new:
         parameters |= _arrays(new)
@@ -146,25 +144,35 @@ def finish(tx: Tx, endings: Sequence["Ending"], new: Sequence[NewMessage]) -> tu
     return held, set(added or ())
 
 
-def _arrays(rows: Sequence[NewMessage]) -> dict[str, str]:
+def _arrays(rows: Sequence[NewMessage]) -> dict[str, str | bytes]:
     """Write the columns as array literals: the driver's own way from lists takes most of an insert's time."""
-    return {f"n_{name}": _array(getattr(row, name) for row in rows) for name in _NEW_FIELDS}
+    return {
+        f"n_{name}": _array(column) for name, column in zip(NewMessage._fields, zip(*rows, strict=True), strict=True)
+    }
 
 
-def _array(values: Iterable[str | bytes | float | None]) -> str:
-    return "{" + ",".join([_element(value) for value in values]) + "}"
+def _array(values: Sequence[str | bytes | float | None]) -> str | bytes:
+    """Write one column: mostly text that needs no escaping, which is seen fastest when it is one."""
+    try:
+        joined = '","'.join(values)  # type: ignore[arg-type]  # what is no text is told by the TypeError
+    except TypeError:
+        if any(isinstance(value, bytes) for value in values):
+            return _bytes_array(values)  # type: ignore[arg-type]  # a column has one type
+        return "{" + ",".join([_element(value) for value in values]) + "}"
+    if "\\" in joined or joined.count('"') != 2 * (len(values) - 1):
+        return "{" + ",".join([_element(value) for value in values]) + "}"
+    return '{"' + joined + '"}'
 
 
 def _element(value: str | bytes | float | None) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, bytes):
-        return _bytes_element(value)
     return "NULL" if value is None else str(value)
 
 
-def _bytes_element(value: bytes) -> str:
-    """Sealed bytes are base64 and may stand as they are; hexadecimal would double what is sent and parsed."""
-    if not value.translate(None, _BASE64):
-        return f'"{value.decode()}"'
-    return '"\\\\x' + value.hex() + '"'
+def _bytes_array(values: Sequence[bytes | None]) -> bytes:
+    """Write a bytea[] in PostgreSQL's binary format: to parse hexadecimal takes the server longer than the insert."""
+    pieces = [_ARRAY_HEAD.pack(1, 1, _BYTEA, len(values), 1)]
+    for value in values:
+        pieces += (_NULL,) if value is None else (_LENGTH.pack(len(value)), value)
+    return b"".join(pieces)

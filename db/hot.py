@@ -58,10 +58,11 @@ class Prepared:
         return session.reader.load_rows(0, result.ntuples, self._make)
 
     def _run(self, session: "Session", parameters: Mapping[str, Any]) -> Any:
-        values = [_text(parameters[name]) for name in self._names]
+        values = [_raw(parameters[name]) for name in self._names]
+        formats = [isinstance(parameters[name], bytes) for name in self._names]
         name = session.prepared.get(self._name) or session.prepare(self._name, self._sql)
         try:
-            return _checked(session.pgconn.exec_prepared(name, values))
+            return _checked(session.pgconn.exec_prepared(name, values, formats))
         except InvalidSqlStatementName:
             session.prepared.clear()  # somebody deallocated; who meets this comes again (db.database.trouble_of)
             raise
@@ -120,14 +121,12 @@ def _checked(result: Any) -> Any:
     raise OperationalError("the connection is gone")  # libpq's own word, not the server's
 
 
-def _text(value: object) -> bytes | None:
-    """Write a value as PostgreSQL reads it."""
-    if value is None:
-        return None
+def _raw(value: object) -> bytes | None:
+    """Write a value as PostgreSQL reads it: bytes are in the binary format, and all others in the text format."""
     if isinstance(value, str):
         return value.encode()
-    if isinstance(value, bytes):
-        return b"\\x" + value.hex().encode()
+    if value is None or isinstance(value, bytes):
+        return value
     return str(value).encode()  # numbers and booleans
 
 
