@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.build import build
 from runtime.settings import load_settings
-from web.app import make_server
+from web.app import make_server, rest_the_collector
 from web.requests import RequestIds
 
 BODY = b'{"received": true}'
@@ -53,6 +53,7 @@ def main(kind: str, port: int) -> None:
     """Serve until a signal comes, with the settings of the real web process."""
     server = make_server(build(load_settings()), "127.0.0.1", port)
     server.config.app = application(kind)
+    rest_the_collector()
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(server.serve())
 

@@ -5,13 +5,13 @@ another fingerprint: a conflict, which a person must see.
 """
 
 import hashlib
-import json
 import re
 from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 
 from contracts.envelope import contract_error
 
@@ -40,10 +40,6 @@ Identifier = Annotated[
 ]
 Slug = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 ShortText = Annotated[str, Field(max_length=200, json_schema_extra={**_PRINTABLE}), AfterValidator(_printable)]
-
-
-# One encoder for all messages: json.dumps makes a new one for each call.
-_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
 class Part(BaseModel):
@@ -78,7 +74,7 @@ class Message(Part):
     def fingerprint_of(cls, fields: dict[str, Any]) -> bytes:
         """Digest the business fields of a message that was dumped already, without its defaults."""
         business = {name: fields[name] for name in cls.FINGERPRINT if name in fields}
-        return hashlib.sha256(_canonical(business).encode()).digest()
+        return hashlib.sha256(to_json(_ordered(business))).digest()
 
     @classmethod
     def parse(cls, data: dict[str, Any]) -> Self:
@@ -87,6 +83,13 @@ class Message(Part):
             return cls.model_validate(data)
         except ValidationError as error:
             raise contract_error(error, "data") from None
+
+
+def _ordered(value: Any) -> Any:
+    """Order names, so that a digest does not depend on the order of fields in a class."""
+    if isinstance(value, dict):
+        return {name: _ordered(value[name]) for name in sorted(value)}
+    return [_ordered(one) for one in value] if isinstance(value, list) else value
 
 
 # What needs no quoting, as most parts do.

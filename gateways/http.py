@@ -24,6 +24,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
 
 from gateways.errors import Refused, Unavailable, Unknown
@@ -285,12 +286,9 @@ def decode_json(raw: bytes) -> Any:
     Refused: invalid UTF-8, NaN and Infinity, numbers of thousands of digits, nesting too deep for the parser, and
     text with NUL or a lone surrogate, which is legal JSON and no legal text.
     """
-    try:
-        decoded = _DECODER.decode(raw.decode("utf-8"))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if b"\\u" in raw:
-        _refuse_bad_text(decoded)
+    decoded = from_json(raw, allow_inf_nan=False)
+    if b"\\u0000" in raw and "\\u0000" in json.dumps(decoded, ensure_ascii=False).replace("\\\\", ""):
+        raise ValueError("text with NUL")
     return decoded
 
 
@@ -299,21 +297,6 @@ def _require_web_address(name: str, base_url: str) -> None:
     # Reading the port raises ValueError where it is no port.
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0 or parts.query or parts.fragment:
         raise ValueError(f"base_url of {name}: use http(s)://host[:port][/path]")
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-# One for all: json.loads makes a new decoder for each call that has wishes.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def _refuse_bad_text(decoded: Any) -> None:
-    text = json.dumps(decoded, ensure_ascii=False)
-    text.encode("utf-8")  # a lone surrogate raises UnicodeEncodeError, which is a ValueError
-    if "\\u0000" in text.replace("\\\\", ""):
-        raise ValueError("text with NUL")
 
 
 def _validated(raw: bytes, model: type[ModelT]) -> ModelT:

@@ -9,7 +9,8 @@ A future has a result only after the commit. Writing a batch twice is harmless: 
 commit whose answer was lost is found again as a duplicate.
 
 Rows are prepared in the event loop, a few per turn: a thread would only fight it for the interpreter (measured: a sixth
-slower). The writers' threads wait for the database, and need the interpreter for little else.
+slower). The writer's thread waits for the database, and needs the interpreter for little else; a second one gained
+nothing in any measurement.
 """
 
 import asyncio
@@ -29,10 +30,7 @@ from db.tx import NewMessage
 
 BATCH = 200
 # So many are prepared before the event loop does something else: about two milliseconds.
-TURN = 32
-# While one thread waits for its commit, the other may begin with what is worth a commit of its own.
-WRITERS = 2
-WORTH_ANOTHER = 64
+TURN = 64
 # Whoever gets one delivery takes what else is due: a few per batch wake enough workers.
 DELIVERIES = 4
 # Three tries at 0, 50 and 150 ms; lock and statement time-outs bound each.
@@ -65,48 +63,41 @@ _Told = list[tuple[_Waiting, AddResult | Exception]]
 
 
 class GroupCommit:
-    """The waiting list and its writers. `submit` is for the event loop that `start` was called in."""
+    """The waiting list and its writer. `submit` is for the event loop that `start` was called in."""
 
-    def __init__(self, database: Database, *, limit: int, writers: int = WRITERS, batch: int = BATCH) -> None:
+    def __init__(self, database: Database, *, limit: int, batch: int = BATCH) -> None:
         """Let at most `limit` rows wait; `batch` is the most that one transaction takes."""
         self._database = database
         self._limit = limit
         self._batch = batch
-        # On SQLite there is one writer per process anyway.
-        self._writers = self._idle = 1 if database.is_sqlite else writers
-        self._threads: list[threading.Thread] = []
+        self._thread: threading.Thread | None = None
         self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         # Touched by the event loop alone.
         self._arrived: deque[_Waiting] = deque()
         self._ready: deque[tuple[_Waiting, NewMessage]] = deque()
-        self._in_hand: set[_Waiting] = set()
+        self._in_hand: list[_Waiting] = []
         self._has_turn = False
         self._sweep: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Start the writers; call inside the event loop."""
+        """Start the writer; call inside the event loop."""
         self._loop = asyncio.get_running_loop()
-        self._threads = [
-            threading.Thread(target=self._write_on, name=f"group-commit-{number}", daemon=True)
-            for number in range(self._writers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._thread = threading.Thread(target=self._write_on, name="group-commit", daemon=True)
+        self._thread.start()
         self._sweep = self._loop.call_later(1.0, self._tell_the_late)
 
     async def stop(self) -> None:
-        """Write what waits, for a while, then stop the writers."""
+        """Write what waits, for a while, then stop the writer."""
         if self._sweep is not None:
             self._sweep.cancel()
         rest = [one.future for one in self._all()]
         if rest:
             await asyncio.wait(rest, timeout=LATE_SECONDS)
-        for _ in self._threads:
+        if self._thread is not None:
             self._batches.put(None)
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join, 1.0)
-        self._threads = []
+            await asyncio.to_thread(self._thread.join, 1.0)
+            self._thread = None
 
     @property
     def waiting(self) -> int:
@@ -120,8 +111,8 @@ class GroupCommit:
         """
         if self.waiting >= self._limit:
             raise Full
-        if self._loop is None or not self._threads:
-            raise Unwritten("the writers are not running")
+        if self._loop is None or self._thread is None:
+            raise Unwritten("the writer is not running")
         one = _Waiting(prepare, self._loop.create_future(), self._loop.time())
         self._arrived.append(one)
         self._take_a_turn()
@@ -149,28 +140,26 @@ class GroupCommit:
         self._hand_over()
 
     def _hand_over(self) -> None:
-        """Give what is ready to an idle writer; to a second one only what is worth a commit of its own."""
-        while self._idle and len(self._ready) >= (1 if self._idle == self._writers else WORTH_ANOTHER):
+        """Give what is ready to the writer, if it is idle."""
+        if self._ready and not self._in_hand:
             batch = [self._ready.popleft() for _ in range(min(self._batch, len(self._ready)))]
-            self._in_hand.update(one for one, _ in batch)
-            self._idle -= 1
+            self._in_hand = [one for one, _ in batch]
             self._batches.put(batch)
 
     def _end(self, told: _Told) -> None:
-        """Tell everybody of a batch, and give its writer the next one."""
-        self._idle += 1
+        """Tell everybody of a batch, and give the writer the next one."""
+        self._in_hand = []
+        self._hand_over()
         for one, result in told:
-            self._in_hand.discard(one)
             if one.future.done():  # the client left, or was told that it is late
                 continue
             if isinstance(result, Exception):
                 one.future.set_exception(result)
             else:
                 one.future.set_result(result)
-        self._hand_over()
 
     def _tell_the_late(self) -> None:
-        """Answer whoever waits too long. His place stays taken until a writer has dealt with the row."""
+        """Answer whoever waits too long. His place stays taken until the writer has dealt with the row."""
         assert self._loop is not None  # noqa: S101 - set by start
         late = self._loop.time() - LATE_SECONDS
         for one in self._all():
@@ -181,7 +170,7 @@ class GroupCommit:
     def _all(self) -> list[_Waiting]:
         return [*self._arrived, *(one for one, _ in self._ready), *self._in_hand]
 
-    # --- in a writer's thread -----------------------------------------------------------------------------------------
+    # --- in the writer's thread ---------------------------------------------------------------------------------------
 
     def _write_on(self) -> None:
         while (batch := self._batches.get()) is not None:
