@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 import pika
@@ -94,23 +94,41 @@ class _Consumer:
 
     def consume(self) -> None:
         """Take batches until told to stop. What is not acknowledged goes back to the queue with the connection."""
-        self._connection = pika.BlockingConnection(parameters(self._deps.settings, "intake"))
+        self._connection, channel = self._opened()
         try:
-            channel = self._connection.channel()
-            declare_intake(channel, self._deps.settings)
-            # A publisher binds his queue for our answers before he sends anything, hence before we ever answered.
-            declare_events(channel, self._deps.settings)
-            channel.basic_qos(prefetch_count=PREFETCH)
-            channel.add_on_cancel_callback(self._broker_cancelled)
-            channel.basic_consume(intake_queue(self._deps.settings), self._arrived)
             while not self._stop.is_set():
                 self._gather()
                 if self._waiting:
                     self._take_batch(channel)
         finally:
             # A frozen broker says no good-bye; the end of the process or of the heartbeats closes what this leaves.
-            with contextlib.suppress(AMQPError, OSError, TimeoutError):
-                _in_background(self._connection.close).result(timeout=CLOSE_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                _in_background(lambda: _close(self._connection)).result(timeout=CLOSE_SECONDS)
+
+    def _opened(self) -> tuple[Any, Any]:
+        """Connect and begin to consume. A frozen broker answers none of this until heartbeats fail."""
+        opening = _in_background(self._open)
+        while not opening.done():
+            if self._stop.is_set():
+                opening.add_done_callback(_close_opened)
+                raise _Interrupted("the broker did not answer before the end")
+            wait([opening], timeout=IDLE_SECONDS)
+        return opening.result()
+
+    def _open(self) -> tuple[Any, Any]:
+        connection = pika.BlockingConnection(parameters(self._deps.settings, "intake"))
+        try:
+            channel = connection.channel()
+            declare_intake(channel, self._deps.settings)
+            # A publisher binds his queue for our answers before he sends anything, hence before we ever answered.
+            declare_events(channel, self._deps.settings)
+            channel.basic_qos(prefetch_count=PREFETCH)
+            channel.add_on_cancel_callback(self._broker_cancelled)
+            channel.basic_consume(intake_queue(self._deps.settings), self._arrived)
+        except BaseException:
+            _close(connection)
+            raise
+        return connection, channel
 
     def _arrived(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._waiting.append((method.delivery_tag, _incoming(method, properties, body)))
@@ -155,6 +173,17 @@ class _Consumer:
     def _wake(self, work: "Future[list[Taken]]") -> None:
         with contextlib.suppress(AMQPError):
             self._connection.add_callback_threadsafe(_do_nothing)
+
+
+def _close(connection: Any) -> None:
+    with contextlib.suppress(AMQPError, OSError):
+        connection.close()
+
+
+def _close_opened(opening: "Future[tuple[Any, Any]]") -> None:
+    """Close what was opened too late."""
+    if opening.exception() is None:
+        _close(opening.result()[0])
 
 
 def _do_nothing() -> None:

@@ -325,12 +325,27 @@ def test_a_broker_that_is_away_is_waited_for(private_rabbit: PrivateRabbit, migr
     deps.database.dispose()
 
 
-def test_a_frozen_broker_does_not_hold_up_a_shutdown(private_rabbit: PrivateRabbit, migrated_postgres: str) -> None:
-    deps = make_deps(make_settings(migrated_postgres, amqp_url=private_rabbit.url))
-    with consuming(deps) as thread:
-        wait_for(lambda: publishes(deps.settings, event(invoice(3))))
-        wait_for_stored(deps, 1)
+@pytest.mark.parametrize("frozen", ["while it declares", "while it consumes"])
+def test_a_frozen_broker_does_not_hold_up_a_shutdown(
+    private_rabbit: PrivateRabbit, clean_postgres: str, frozen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deps = make_deps(make_settings(clean_postgres, amqp_url=private_rabbit.url))
+    hangs = threading.Event()
+
+    def freeze_and_declare(*given: Any) -> None:
         private_rabbit.freeze()
+        hangs.set()
+        declare_intake(*given)
+
+    if frozen == "while it declares":
+        monkeypatch.setattr("workers.intake.declare_intake", freeze_and_declare)
+    with consuming(deps) as thread:
+        if frozen == "while it declares":
+            assert hangs.wait(20)
+        else:
+            wait_for(lambda: publishes(deps.settings, event(invoice(3))))
+            wait_for_stored(deps, 1)
+            private_rabbit.freeze()
         began = time.monotonic()
     assert not thread.is_alive()
     assert time.monotonic() - began < 8
