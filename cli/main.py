@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from cli import contract_files, dead, intake, invoice, keys, operate, prove, sandboxes, set_up
+from cli import contract_files, dead, intake, invoice, keys, link, operate, prove, sandboxes, set_up
 from cli.exits import OK
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ set_up.add_to(app)
 operate.add_to(app)
 prove.add_to(app)
 app.add_typer(invoice.app, name="invoice")
+app.add_typer(link.app, name="link")
 app.add_typer(dead.app, name="dead")
 app.add_typer(intake.app, name="intake")
 app.add_typer(keys.app, name="keys")

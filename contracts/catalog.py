@@ -6,6 +6,7 @@ from typing import Any
 
 from contracts import messages as m
 from contracts.base import Message
+from contracts.commands import COMMANDS, CommandAnswered
 from contracts.envelope import ContractError, Envelope
 
 
@@ -16,6 +17,7 @@ class Queue(StrEnum):
     CHECKOUT = "checkout"
     WEBHOOK_VERIFICATION = "webhook-verification"
     CRM_UPDATE = "crm-update"
+    COMMANDS = "commands"
     MANAGER_TASKS = "manager-tasks"
     OUTBOUND = "outbound"
 
@@ -36,16 +38,18 @@ QUEUES: dict[type[Message], Queue] = {
     m.InvoiceAccepted: Queue.OUTBOUND,
     m.IntakeRejected: Queue.OUTBOUND,
     m.PaymentStatusChanged: Queue.OUTBOUND,
+    **dict.fromkeys(COMMANDS, Queue.COMMANDS),
+    CommandAnswered: Queue.OUTBOUND,
 }
 
 TYPES: dict[str, type[Message]] = {model.TYPE: model for model in QUEUES}
 
 # What others may send us, and what we announce. The rest is ours alone.
-INBOUND: tuple[type[Message], ...] = (m.InvoiceCreated, m.InvoiceCancelled, m.ProviderEventReceived)
-OUTBOUND: tuple[type[Message], ...] = (m.InvoiceAccepted, m.IntakeRejected, m.PaymentStatusChanged)
+INBOUND: tuple[type[Message], ...] = (m.InvoiceCreated, m.InvoiceCancelled, m.ProviderEventReceived, *COMMANDS)
+OUTBOUND: tuple[type[Message], ...] = (m.InvoiceAccepted, m.IntakeRejected, m.PaymentStatusChanged, CommandAnswered)
 
 # Fields that intake sets itself, whatever a sender writes there.
-SET_BY_INTAKE = frozenset({"wish", "receipt", "received_at"})
+SET_BY_INTAKE = frozenset({"wish", "by", "receipt", "received_at"})
 
 INTAKE_EXCHANGE = "paylinks.intake"
 EVENTS_EXCHANGE = "paylinks.events"

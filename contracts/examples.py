@@ -17,6 +17,8 @@ _MESSAGE = "01kb3r8v4t6y8z1b3d5f7h9jkm"
 _REJECTION = "01kb3t5n7q2s4v6x8z1b3d5f7h"
 _REQUEST = "7c9e6679f2a14b0f"
 
+_BY_USER_17 = {"crm": "acme-bitrix24", "invoice_id": "INV-1001", "type": "invoice", "actor": "17"}
+
 _DATA: dict[str, dict[str, Any]] = {
     "invoice.created.v1": {
         "crm": "acme-bitrix24",
@@ -31,7 +33,12 @@ _DATA: dict[str, dict[str, Any]] = {
         "customer": {"name": "Անի Սարգսյան", "email": "ani@example.am", "phone": "+37410000000", "locale": "hy"},
         "manager": {"id": "17", "name": "Karen"},
         "created_by": "17",
-        "policy": {"expires_in": "P7D", "partial": "review"},
+        "policy": {
+            "expires_in": "P7D",
+            "partial": "review",
+            "attempts": 5,
+            **dict.fromkeys(("resend", "cancel", "reissue", "retry", "extend"), True),
+        },
     },
     "invoice.cancelled.v1": {
         "crm": "acme-bitrix24",
@@ -48,6 +55,31 @@ _DATA: dict[str, dict[str, Any]] = {
         "method": "POST",
         "headers": {"content-type": "application/json", "x-signature": "t=1795341931,v1=4f1c0a"},
         "body_base64": "eyJvcmRlciI6ICJvcmRfMTkifQ==",
+    },
+    "link.resend.v1": {**_BY_USER_17, "reason": "The customer lost the letter"},
+    "link.sent.v1": {
+        **_BY_USER_17,
+        "channel": "email",
+        "recipient": "ani@example.am",
+        "sent_at": "2026-11-22T10:01:00Z",
+    },
+    "link.cancel.v1": {**_BY_USER_17, "reason": "Agreed to pay in cash"},
+    "link.reissue.v1": {**_BY_USER_17, "reason": "The letter went to a wrong address", "expires_in": "P3D"},
+    "link.retry.v1": {**_BY_USER_17, "reason": "The bank's page hangs"},
+    "link.extend.v1": {**_BY_USER_17, "reason": "The customer asked for a week", "expires_in": "P7D"},
+    "payment.verify.v1": {**_BY_USER_17, "reason": "The customer says that he paid"},
+    "command.answered.v1": {
+        "command": "link.reissue.v1",
+        "crm": "acme-bitrix24",
+        "type": "invoice",
+        "invoice_id": "INV-1001",
+        "actor": "17",
+        "outcome": "done",
+        "detail": "a new link was made",
+        "link": _LINK,
+        "link_url": "https://pay.example.am/l/2wq7n5c1",
+        "request_id": _REQUEST,
+        "causation": _MESSAGE,
     },
     "link.create.v1": {"invoice": _INVOICE, "link": _LINK, "attempt": _ATTEMPT},
     "link.expire.v1": {"invoice": _INVOICE, "link": _LINK},

@@ -27,7 +27,8 @@ MIN_LIFETIME = timedelta(minutes=5)
 MAX_LIFETIME = timedelta(days=366)
 
 
-def _sane_lifetime(value: timedelta) -> timedelta:
+def sane_lifetime(value: timedelta) -> timedelta:
+    """Refuse the lifetime of a link that nobody can mean."""
     if not MIN_LIFETIME <= value <= MAX_LIFETIME:
         raise ValueError("out of range; use an ISO 8601 duration from PT5M to P366D")
     return value
@@ -53,10 +54,16 @@ class Manager(Part):
 
 
 class Policy(Part):
-    """What the sender may say about the link of this invoice."""
+    """What may be said about the link of an invoice; what is left out is the CRM's or the deployment's to say."""
 
-    expires_in: Annotated[timedelta, AfterValidator(_sane_lifetime)] = timedelta(days=7)
-    partial: Literal["review", "accept"] = "review"
+    expires_in: Annotated[timedelta, AfterValidator(sane_lifetime)] | None = None
+    partial: Literal["review", "accept"] | None = None
+    attempts: Annotated[StrictInt, Field(ge=1, le=100)] | None = None
+    resend: bool | None = None
+    cancel: bool | None = None
+    reissue: bool | None = None
+    retry: bool | None = None
+    extend: bool | None = None
 
 
 class InvoiceCreated(Message):
@@ -240,14 +247,15 @@ class LinkExpire(Message):
     """The lifetime of a link is over: ask a last time, then close it."""
 
     TYPE: ClassVar[str] = "link.expire.v1"
-    FINGERPRINT: ClassVar[tuple[str, ...]] = ("link",)
+    FINGERPRINT: ClassVar[tuple[str, ...]] = ("link", "extension")
 
     invoice: str
     link: str
+    extension: str = ""  # the command that moved the end; none: the first one
 
     def key(self) -> str:
-        """One end per link."""
-        return key_of("link.expire", self.link)
+        """One end per link, and one more for each time that it was moved."""
+        return key_of("link.expire", self.link, *([self.extension] if self.extension else []))
 
     def subject(self) -> str:
         """Our invoice."""

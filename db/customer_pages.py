@@ -16,6 +16,7 @@ from db.schema import attempts, invoices, links
 from db.tx import Tx
 from db.types import constant, db_now
 from rules.pages import AttemptFacts, PageFacts
+from rules.policy import LinkPolicy
 
 _newest = (
     select(attempts.c.id)
@@ -44,6 +45,7 @@ _BY_TOKEN = Hot(
         links.c.expires_at.label("link_expires_at"),
         links.c.amount_minor,
         links.c.currency,
+        links.c.policy,
         invoices.c.external_id,
         invoices.c.payable_type,
         invoices.c.purpose,
@@ -54,6 +56,7 @@ _BY_TOKEN = Hot(
         invoices.c.paid_at,
         attempts.c.id.label("attempt_id"),
         attempts.c.state.label("attempt_state"),
+        attempts.c.number.label("attempt_number"),
         attempts.c.expires_at.label("attempt_expires_at"),
         attempts.c.opened_at.label("attempt_opened_at"),
         _processing_elsewhere.label("processing_elsewhere"),
@@ -120,6 +123,7 @@ def _facts(row: Any) -> PageFacts:
         partly_paid=row.paid_minor > row.refunded_minor,
         processing_elsewhere=bool(row.processing_elsewhere),
         attempt=attempt,
+        attempts_left=(row.attempt_number or 0) < LinkPolicy.kept(row.policy).attempts,
     )
 
 

@@ -86,6 +86,12 @@ def move_active(tx: Tx, invoice_id: str, to: LinkState) -> bool:
     return bool(tx.execute(moved.values(state=to.value, closed_at=db_now())).rowcount)
 
 
+def move_end(tx: Tx, link_id: str, seconds: float) -> None:
+    """Let an active link end so many seconds from now."""
+    moved = update(links).where(links.c.id == link_id, links.c.state == LinkState.ACTIVE.value)
+    tx.execute(moved.values(expires_at=db_after(seconds)))
+
+
 def some_active(tx: Tx, *, limit: int) -> list[Row[Any]]:
     """Return a few links that can still be paid, the newest first."""
     found = select(links).where(links.c.state == LinkState.ACTIVE.value)

@@ -13,7 +13,7 @@ from contracts.statuses import AttemptState, LinkState
 # Moves that a guarded UPDATE may make, state by state. An end that money can still change has a way to SETTLED.
 LINK_MOVES: dict[LinkState, frozenset[LinkState]] = {
     LinkState.ACTIVE: frozenset({LinkState.SETTLED, LinkState.SUPERSEDED, LinkState.CANCELLED, LinkState.EXPIRED}),
-    LinkState.EXPIRED: frozenset({LinkState.SETTLED}),
+    LinkState.EXPIRED: frozenset({LinkState.SETTLED, LinkState.CANCELLED}),
     LinkState.SUPERSEDED: frozenset({LinkState.SETTLED}),
     LinkState.CANCELLED: frozenset({LinkState.SETTLED}),
     LinkState.SETTLED: frozenset(),
@@ -78,12 +78,15 @@ def may_pay(
     now: datetime,
     open_attempt: AttemptState | None,
     attempt_expires_at: datetime | None,
+    attempts_left: bool = True,
 ) -> PayDecision:
     """Decide what Pay does on a link, given its one open attempt if there is one."""
     if link is not LinkState.ACTIVE:
         return PayDecision("refused", link.value)
     if open_attempt is None:
-        return PayDecision("refused", "expired") if now >= expires_at else PayDecision("new")
+        if now >= expires_at:
+            return PayDecision("refused", "expired")
+        return PayDecision("new") if attempts_left else PayDecision("refused", "exhausted")
     if open_attempt is AttemptState.OPEN:
         lapsed = attempt_expires_at is not None and now >= attempt_expires_at
         return PayDecision("wait") if lapsed else PayDecision("resume")

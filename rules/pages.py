@@ -17,6 +17,7 @@ class PageState(StrEnum):
     PROCESSING = "processing"  # the customer acted, the provider has not said what came of it
     PAID = "paid"
     FAILED = "failed"  # the newest attempt failed, another may be made
+    EXHAUSTED = "exhausted"  # the newest attempt is over, and the policy allows no other
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     REPLACED = "replaced"
@@ -67,6 +68,7 @@ class PageFacts:
     partly_paid: bool  # more was captured than given back, and the invoice is not paid
     processing_elsewhere: bool  # money is on its way by another link of the invoice
     attempt: AttemptFacts | None
+    attempts_left: bool = True  # the policy allows one more
 
     @property
     def opening(self) -> Opening:
@@ -105,6 +107,8 @@ def _by_attempt(facts: PageFacts) -> PageState:
         return PageState.PROCESSING
     if facts.now >= facts.expires_at and facts.opening in (Opening.NONE, Opening.OVER):
         return PageState.EXPIRED
+    if not facts.attempts_left and facts.opening in (Opening.NONE, Opening.OVER):
+        return PageState.EXHAUSTED
     if state is AttemptState.FAILED:
         return PageState.FAILED
     return PageState.READY

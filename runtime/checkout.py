@@ -21,6 +21,7 @@ from db.database import Trouble, trouble_of
 from db.tx import Cause, Record, Tx
 from gateways.providers.base import CreateMode
 from rules.links import PayDecision, may_pay
+from rules.policy import LinkPolicy
 from runtime.checks import request_check
 from runtime.deps import Deps
 
@@ -56,7 +57,7 @@ def look(deps: Deps, link_id: str) -> PayResult:
     with deps.database.read() as tx:
         link = links.get(tx, link_id)
         attempt = _attempt_in_the_way(tx, link)
-        decision = _decide(invoices.get(tx, link.invoice_id), link, attempt, customer_pages.now(tx))
+        decision = _decide(tx, invoices.get(tx, link.invoice_id), link, attempt, customer_pages.now(tx))
         return _result(tx, decision, attempt)
 
 
@@ -71,7 +72,7 @@ def _press_pay(deps: Deps, link_id: str, cause: Cause) -> PayResult:
         link = links.get(tx, link_id)  # again: it may have moved until the lock was had
         now = customer_pages.now(tx)
         attempt = _without_lapsed(tx, deps, _attempt_in_the_way(tx, link), now)
-        decision = _decide(invoice, link, attempt, now)
+        decision = _decide(tx, invoice, link, attempt, now)
         if decision.action == "new":
             elsewhere = attempts.processing_elsewhere(tx, invoice.id, link.id)
             if elsewhere is not None:  # money is on its way by an older link: a second payment must not start
@@ -89,7 +90,7 @@ def _attempt_in_the_way(tx: Tx, link: Record) -> Record | None:
     return attempts.open_of_link(tx, link.id) or attempts.processing_elsewhere(tx, link.invoice_id, link.id)
 
 
-def _decide(invoice: Record, link: Record, attempt: Record | None, now: datetime) -> PayDecision:
+def _decide(tx: Tx, invoice: Record, link: Record, attempt: Record | None, now: datetime) -> PayDecision:
     if InvoiceStatus(invoice.status) in _CLOSED:
         return PayDecision("refused", invoice.status)
     if invoice.paid_minor > invoice.refunded_minor:
@@ -101,7 +102,14 @@ def _decide(invoice: Record, link: Record, attempt: Record | None, now: datetime
         now=now,
         open_attempt=AttemptState(attempt.state) if attempt is not None else None,
         attempt_expires_at=attempt.expires_at if attempt is not None else None,
+        attempts_left=attempt is not None or _are_left(tx, link),
     )
+
+
+def _are_left(tx: Tx, link: Record) -> bool:
+    """Tell whether the policy allows one more attempt."""
+    newest = customer_pages.newest_attempt(tx, link.id)
+    return newest is None or newest.number < LinkPolicy.kept(link.policy).attempts
 
 
 def _without_lapsed(tx: Tx, deps: Deps, attempt: Record | None, now: datetime) -> Record | None:

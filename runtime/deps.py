@@ -41,6 +41,16 @@ class Together:
     endings: list[Ending] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Conclusion:
+    """How a message ends."""
+
+    outcome: str = "done"
+    detail: str | None = None
+    provider_request_id: str | None = None
+    subject: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Deps:
     """The dependencies of stages and doors."""
@@ -96,10 +106,28 @@ class Deps:
         Raises ClaimLost, and rolls everything back, when somebody else holds the message by now. Where messages share
         a transaction, all this happens at its end.
         """
-        with self.begin() as tx:
+        with self.deciding(message) as (tx, conclusion):
             yield tx
-            self.end(tx, Ending(self.claim, outcome, detail, provider_request_id, subject))
-        self.ended.append(outcome)
+            conclusion.outcome, conclusion.detail = outcome, detail
+            conclusion.provider_request_id, conclusion.subject = provider_request_id, subject
+
+    @contextmanager
+    def deciding(self, message: Message) -> Iterator[tuple[Tx, "Conclusion"]]:
+        """Open the last transaction of a message whose outcome is known only inside: it is written into the second."""
+        conclusion = Conclusion()
+        with self.begin() as tx:
+            yield tx, conclusion
+            self.end(
+                tx,
+                Ending(
+                    self.claim,
+                    conclusion.outcome,
+                    conclusion.detail,
+                    conclusion.provider_request_id,
+                    conclusion.subject,
+                ),
+            )
+        self.ended.append(conclusion.outcome)
         if self.together is None:
             points.reach(f"{self.claim.queue}.{points.CONCLUDED}")
 

@@ -17,7 +17,8 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from contracts.base import Message
-from contracts.catalog import inbound_model, routing_key
+from contracts.catalog import SET_BY_INTAKE, inbound_model, routing_key
+from contracts.commands import Command
 from contracts.envelope import MAX_BODY_BYTES, ContractError, Envelope, Problem, parse_json
 from contracts.ids import new_id
 from contracts.messages import InvoiceCancelled, InvoiceCreated, ProviderEventReceived
@@ -28,8 +29,6 @@ from runtime.settings import Settings
 Channel = Literal["amqp", "http", "operator"]
 
 CONTENT_TYPES = ("application/cloudevents+json", "application/json")
-# Whatever the sender writes there, these are ours to set.
-_OURS = frozenset({"wish", "receipt", "received_at"})
 _WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._:@/+=-]{1,64}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_WORD = 256
@@ -51,6 +50,7 @@ class Incoming:
     request_id: str | None = None
     traceparent: str | None = None
     idempotency_key: str | None = None  # HTTP only
+    bare: type[Message] = InvoiceCreated  # HTTP only: what a body without an envelope is
     message_id: str | None = None  # AMQP only: names a body that cannot be read
     received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -115,7 +115,7 @@ def _message(value: dict[str, Any], incoming: Incoming, settings: Settings) -> M
     except ContractError as error:
         raise ContractError([*problems, *error.problems]) from None
     _check_sender(message, incoming, settings)
-    return _all_right(_named(message, f"{envelope.source}|{envelope.id}"), problems)
+    return _all_right(_named(message, f"{envelope.source}|{envelope.id}", incoming.channel), problems)
 
 
 def _all_right(message: Message, problems: list[Problem]) -> Message:
@@ -125,27 +125,32 @@ def _all_right(message: Message, problems: list[Problem]) -> Message:
 
 
 def _bare(data: dict[str, Any], incoming: Incoming, settings: Settings) -> Message:
-    """Read `data` alone, which is an invoice; its fields stand at the top, so its problems do too."""
+    """Read `data` alone, whose type the door knows; its fields stand at the top, so its problems do too."""
     try:
-        message = InvoiceCreated.parse(_theirs(data))
+        message = incoming.bare.parse(_theirs(data))
         _check_sender(message, incoming, settings)
     except ContractError as error:
         raise type(error)(Problem(item.field.removeprefix("data."), item.problem) for item in error.problems) from None
     if incoming.idempotency_key is None:
-        return _named(message, f"once-{new_id()}")
+        return _named(message, f"once-{new_id()}", incoming.channel)
     # No "|" is left in it, so that no key imitates an event's name.
-    return _named(message, f"key-{quote(incoming.idempotency_key, safe='')}")
+    return _named(message, f"key-{quote(incoming.idempotency_key, safe='')}", incoming.channel)
 
 
 def _theirs(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: item for name, item in data.items() if name not in _OURS}
+    return {name: item for name, item in data.items() if name not in SET_BY_INTAKE}
 
 
-def _named(message: Message, wish: str) -> Message:
-    """Make an invoice without a version a wish of its own."""
-    if isinstance(message, InvoiceCreated) and message.version is None:
-        return message.model_copy(update={"wish": wish})
-    return message
+def names_itself(message: Message | None) -> bool:
+    """Tell whether the sender's name for the event is what makes the message a wish of its own."""
+    return isinstance(message, Command) or (isinstance(message, InvoiceCreated) and message.version is None)
+
+
+def _named(message: Message, wish: str, channel: Channel) -> Message:
+    """Give a command, or an invoice without a version, the name of its event; and a command the kind of its author."""
+    if isinstance(message, Command):
+        return message.model_copy(update={"wish": wish, "by": "operator" if channel == "operator" else "crm"})
+    return message.model_copy(update={"wish": wish}) if names_itself(message) else message
 
 
 def _routing_problems(event_type: str, incoming: Incoming) -> list[Problem]:
@@ -156,7 +161,7 @@ def _routing_problems(event_type: str, incoming: Incoming) -> list[Problem]:
 
 def _check_sender(message: Message, incoming: Incoming, settings: Settings) -> None:
     """Refuse a CRM that is not configured, and a sender that may not speak for it."""
-    if not isinstance(message, InvoiceCreated | InvoiceCancelled):
+    if not isinstance(message, InvoiceCreated | InvoiceCancelled | Command):
         return
     if incoming.channel == "http" and message.crm not in incoming.crms:
         raise _Forbidden.of("data.crm", "this API key may not speak for that CRM; use a key that is bound to it")

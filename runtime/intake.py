@@ -26,7 +26,7 @@ from db.message_store import Added, AddResult, Duplicate
 from db.rejections import Refusal
 from db.tx import Cause, Tx, prepare
 from runtime.deps import Deps
-from runtime.inbound import Incoming, Reading, printable, read
+from runtime.inbound import Incoming, Reading, names_itself, printable, read
 
 TRIES = 3
 PAUSE_SECONDS = 0.1
@@ -117,17 +117,13 @@ def _taken(reading: Reading, result: AddResult) -> Taken:
         return Taken("accepted", request_id, reading.message, result.message_id)
     if isinstance(result, Duplicate):
         return Taken("duplicate", request_id, reading.message, result.message_id, result.first_state)
-    problem = _reused_name(reading) if _has_no_version(reading.message) else _reused_version(reading)
+    problem = _reused_name(reading) if names_itself(reading.message) else _reused_version(reading)
     return Taken("conflict", request_id, reading.message, result.message_id, problems=(problem,))
 
 
 def _refused(reading: Reading) -> Taken:
     problems, forbidden = reading.problems, reading.forbidden
     return Taken("rejected", reading.cause.request_id, problems=problems, forbidden=forbidden)
-
-
-def _has_no_version(message: Message | None) -> bool:
-    return isinstance(message, InvoiceCreated) and message.version is None
 
 
 def _reused_version(reading: Reading) -> Problem:
@@ -137,7 +133,7 @@ def _reused_version(reading: Reading) -> Problem:
 
 def _reused_name(reading: Reading) -> Problem:
     field = "id" if _is_event(reading) else "Idempotency-Key"
-    return Problem(field, "named another content of this invoice before; name each event by an id of its own")
+    return Problem(field, "named another content before; name each event by an id of its own")
 
 
 def _is_event(reading: Reading) -> bool:
@@ -194,7 +190,7 @@ def _is_kept(reading: Reading) -> bool:
 
 
 def _wants_review(taken: Taken) -> bool:
-    return taken.outcome == "rejected" or (taken.outcome == "conflict" and _has_no_version(taken.message))
+    return taken.outcome == "rejected" or (taken.outcome == "conflict" and names_itself(taken.message))
 
 
 def _refusal(reading: Reading, problems: tuple[Problem, ...]) -> Refusal:

@@ -21,7 +21,9 @@ from pydantic_settings import (
 
 from contracts.base import Slug
 from contracts.envelope import contract_error
+from contracts.messages import Policy
 from contracts.money import CURRENCIES
+from rules.policy import LinkPolicy
 
 
 class SettingsError(Exception):
@@ -43,6 +45,12 @@ class AccountSettings(_Part):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class PolicySettings(Policy):
+    """What links may do, where the invoice says nothing of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class CrmSettings(_Part):
     """One CRM that sends invoices and gets results."""
 
@@ -50,6 +58,7 @@ class CrmSettings(_Part):
     base_url: str
     token: SecretStr
     amqp_users: tuple[str, ...] = ()  # AMQP user ids that may speak for it; empty: any
+    policy: PolicySettings = PolicySettings()
 
 
 class LinkKey(_Part):
@@ -76,6 +85,7 @@ class Settings(BaseSettings):
     link_keys: tuple[LinkKey, ...] = Field(min_length=1)  # newest first
     accounts: dict[Slug, AccountSettings] = Field(default_factory=dict)
     crms: dict[Slug, CrmSettings] = Field(default_factory=dict)
+    policy: PolicySettings = PolicySettings()
     # Currency -> account; "*" is for the rest.
     routing: dict[str, str] = Field(default_factory=dict)
     queue_prefix: Annotated[str, Field(pattern=r"^[a-z0-9._-]{0,40}$")] = "paylinks."
@@ -127,6 +137,11 @@ class Settings(BaseSettings):
         else:
             sources.append(TomlConfigSettingsSource(settings_cls, toml_file=path))
         return tuple(sources)
+
+    def policy_for(self, crm: str, said: Policy) -> LinkPolicy:
+        """Return the policy of a link: the invoice's own words, over its CRM's, over the deployment's."""
+        known = self.crms.get(crm)
+        return LinkPolicy.in_force(self.policy, *([known.policy] if known else []), said)
 
     def account_for(self, currency: str, wanted: str | None) -> str | None:
         """Return the account that takes an invoice: the one it names, else the currency's route, else None."""

@@ -16,7 +16,9 @@ from contracts.catalog import Queue
 from contracts.messages import ProviderEventReceived
 from db import api_keys, attempts, links, message_store, rejections
 from db import invoices as invoice_rows
+from db.schema import links as link_rows
 from db.schema import messages
+from db.types import db_after
 from runtime.build import build, close
 from runtime.checkout import press_pay
 from runtime.checks import request_check
@@ -172,6 +174,8 @@ class _Builder:
             with self.deps.database.begin() as tx:
                 about = messages.c.subject == self.world.ids[name]
                 ends = tx.execute(messages.select().where(about, messages.c.type == "link.expire.v1")).one()
+                over = link_rows.update().where(link_rows.c.invoice_id == self.world.ids[name])
+                tx.execute(over.values(expires_at=db_after(-1)))
                 message_store.hasten(tx, ends.id)
         self.drain()
         self.at_provider("late", "pay", force=True)

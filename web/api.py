@@ -2,13 +2,17 @@
 
     POST /v1/invoices                      send an invoice: `data` alone, or the whole CloudEvent
     GET  /v1/invoices/{crm}/{id}?type=     where it stands, its link, the last error
+    POST /v1/commands/{name}               link.resend, link.cancel, ...: 200 done, 409 refused, 202 not yet
+    GET  /v1/commands/{command_id}         what became of it
 
 An API key (`Authorization: Bearer plk_live_...`) speaks for the CRMs that it is bound to. 202 comes only after the
 commit. Every refusal is a problem document (RFC 9457) that names fields and remedies, and the request id for support;
 a refused body is not kept, since its sender has the answer. The database is asked in threads, never on the event loop.
 """
 
+import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -19,11 +23,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from contracts.base import Message
+from contracts.catalog import routing_key
+from contracts.commands import COMMANDS, Command
 from contracts.envelope import MAX_BODY_BYTES, Problem
 from contracts.messages import InvoiceCancelled, InvoiceCreated
 from contracts.statuses import InvoiceStatus
-from db import api_keys, invoice_status, invoices, links
+from db import api_keys, command_status, invoice_status, invoices, links
 from db.api_keys import ApiKey
+from db.command_status import CommandStatus
 from db.database import Trouble, trouble_of
 from db.invoice_status import InvoiceStatusView
 from db.tx import Cause, Record
@@ -35,6 +43,9 @@ from web.requests import request_id_of
 RETRY_AFTER_SECONDS = 5
 _PAYABLE_TYPES = ("invoice", "deal", "order")
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,128}")
+_COMMANDS: dict[str, type[Message]] = {routing_key(model.TYPE): model for model in COMMANDS}
+# How long an answer waits for the worker that carries a command out.
+COMMAND_SECONDS, COMMAND_PAUSE_SECONDS = 5.0, 0.1
 _CODES = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -58,6 +69,8 @@ def routes(deps: Deps) -> list[Route]:
         Route("/v1/invoices", _guarded(deps, _send_invoice), methods=["POST"]),
         # An id may hold slashes, as "2026/17" does.
         Route("/v1/invoices/{crm}/{invoice_id:path}", _guarded(deps, _show_invoice), methods=["GET"]),
+        Route("/v1/commands/{name}", _guarded(deps, _send_command), methods=["POST"]),
+        Route("/v1/commands/{command_id}", _guarded(deps, _show_command), methods=["GET"]),
     ]
 
 
@@ -112,6 +125,11 @@ def _problem(request: Request, refusal: _Refusal) -> Response:
 
 async def _send_invoice(deps: Deps, request: Request) -> Response:
     key = await _authenticate(deps, request)
+    return _answer(await _take(deps, request, key, InvoiceCreated))
+
+
+async def _take(deps: Deps, request: Request, key: ApiKey, bare: type[Message]) -> Taken:
+    """Hand the body to intake; raise _Refusal for what it does not take."""
     content_type = _content_type(request)
     idempotency_key = _idempotency_key(request)
     incoming = Incoming(
@@ -123,9 +141,14 @@ async def _send_invoice(deps: Deps, request: Request) -> Response:
         request_id=request_id_of(request.scope),
         traceparent=request.headers.get("traceparent"),
         idempotency_key=idempotency_key,
+        bare=bare,
     )
     (taken,) = await run_in_threadpool(take, deps, [incoming])
-    return _answer(taken)
+    if taken.outcome == "rejected":
+        raise _Refusal(403 if taken.forbidden else 400, *taken.problems)
+    if taken.outcome == "conflict":
+        raise _Refusal(409, *taken.problems)
+    return taken
 
 
 async def _authenticate(deps: Deps, request: Request) -> ApiKey:
@@ -176,24 +199,87 @@ async def _body(request: Request) -> bytes:
 
 
 def _answer(taken: Taken) -> Response:
-    if taken.outcome == "rejected":
-        raise _Refusal(403 if taken.forbidden else 400, *taken.problems)
-    if taken.outcome == "conflict":
-        raise _Refusal(409, *taken.problems)
     message = taken.message
-    if not isinstance(message, InvoiceCreated | InvoiceCancelled):
+    if not isinstance(message, InvoiceCreated | InvoiceCancelled | Command):
         raise TypeError(f"{type(message).__name__} has no place here")
-    query = "" if message.type == "invoice" else f"?{urlencode({'type': message.type})}"
     answer = {
         "status": taken.outcome,
         "message_id": taken.message_id,
         "request_id": taken.request_id,
-        "invoice": {"crm": message.crm, "id": message.invoice_id, "type": message.type},
-        "href": f"/v1/invoices/{message.crm}/{quote(message.invoice_id, safe='')}{query}",
+        "invoice": _named(message.crm, message.invoice_id, message.type),
+        "href": _href(message.crm, message.invoice_id, message.type),
     }
     if taken.first_state is not None:
         answer["first_state"] = taken.first_state
     return JSONResponse(answer, status_code=202)
+
+
+def _named(crm: str, invoice_id: str, payable_type: str) -> dict[str, str]:
+    return {"crm": crm, "id": invoice_id, "type": payable_type}
+
+
+def _href(crm: str, invoice_id: str, payable_type: str) -> str:
+    query = "" if payable_type == "invoice" else f"?{urlencode({'type': payable_type})}"
+    return f"/v1/invoices/{crm}/{quote(invoice_id, safe='')}{query}"
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+async def _send_command(deps: Deps, request: Request) -> Response:
+    key = await _authenticate(deps, request)
+    model = _COMMANDS.get(request.path_params["name"])
+    if model is None:
+        raise _Refusal(404, Problem("command", f"unknown; use one of {', '.join(sorted(_COMMANDS))}"))
+    taken = await _take(deps, request, key, model)
+    if type(taken.message) is not model:
+        raise _Refusal(400, Problem("type", f"does not fit the address; send {model.TYPE}, or to another address"))
+    assert taken.message_id is not None  # noqa: S101 - what was taken has an id
+    status = await _outcome(deps, taken.message_id)
+    return _told(status)
+
+
+async def _show_command(deps: Deps, request: Request) -> Response:
+    key = await _authenticate(deps, request)
+    status = await run_in_threadpool(_command, deps, request.path_params["command_id"])
+    if status is None or status.crm not in key.crms:
+        raise _Refusal(404, Problem("command_id", "no command of this id was sent with a key of its CRM; compare it"))
+    return _told(status)
+
+
+async def _outcome(deps: Deps, command_id: str) -> CommandStatus:
+    """Wait a while for the worker: a person waits for the answer."""
+    until = time.monotonic() + COMMAND_SECONDS
+    while True:
+        status = await run_in_threadpool(_command, deps, command_id)
+        if status is None:
+            raise LookupError(f"no command {command_id}")
+        if status.is_over or time.monotonic() > until:
+            return status
+        await asyncio.sleep(COMMAND_PAUSE_SECONDS)
+
+
+def _command(deps: Deps, command_id: str) -> CommandStatus | None:
+    if "\x00" in command_id:
+        return None
+    with deps.database.read() as tx:
+        return command_status.of(tx, command_id)
+
+
+def _told(status: CommandStatus) -> Response:
+    if status.state == "refused":
+        raise _Refusal(409, Problem("command", status.detail or "refused"))
+    answer: dict[str, Any] = {
+        "status": "done" if status.state == "done" else "accepted",
+        "detail": status.detail if status.state == "done" else "waits for a worker",
+        "command": status.command,
+        "command_id": status.message_id,
+        "request_id": status.request_id,
+        "invoice": _named(status.crm, status.invoice_id, status.type),
+        "href": f"/v1/commands/{status.message_id}",
+        "invoice_href": _href(status.crm, status.invoice_id, status.type),
+    }
+    return JSONResponse(answer, status_code=200 if status.state == "done" else 202)
 
 
 # --- asking ---------------------------------------------------------------------------------------------------------

@@ -81,6 +81,16 @@ TEXTS: dict[str, dict[Locale, str]] = {
         "ru": "Платёжная система не приняла платёж. Можно попробовать ещё раз или другой картой.",
         "en": "The payment provider did not accept the payment. You may try again, or use another card.",
     },
+    "exhausted.title": {
+        "hy": "Այլևս փորձեր չկան",
+        "ru": "Попыток больше нет",
+        "en": "There are no more tries",
+    },
+    "exhausted.text": {
+        "hy": "Այս հղումով այլևս հնարավոր չէ վճարել։ Խնդրում ենք նոր հղում ստանալ վաճառողից։",
+        "ru": "По этой ссылке больше нельзя оплатить. Попросите у продавца новую ссылку.",
+        "en": "This link takes no more payments. Please ask the seller for a new link.",
+    },
     "expired.title": {"hy": "Հղման ժամկետը լրացել է", "ru": "Срок ссылки истёк", "en": "This link has expired"},
     "expired.text": {
         "hy": "Խնդրում ենք նոր հղում ստանալ վաճառողից։ Եթե արդեն վճարել եք, կրկին վճարել պետք չէ։",

@@ -9,18 +9,15 @@ Gives up  After 10 tries over about 25 minutes: dead letter.
 
 from datetime import timedelta
 
-from contracts.ids import new_id
-from contracts.messages import InvoiceAccepted, InvoiceCreated, LinkCreate, LinkExpire
-from contracts.statuses import AttemptState, LinkState
-from db import attempts, audit, exceptions, invoices, links
+from contracts.messages import InvoiceAccepted, InvoiceCreated
+from db import invoices
 from db.tx import Record, Tx
-from gateways.providers.base import Opens
 from rules.verdicts import Reason
 from rules.versions import VersionDecision, decide_version
 from runtime.deps import Deps
-from runtime.tokens import token_hash
+from workers.linking import make_link, supersede
 from workers.stage import DONE, Outcome, Schedule, stage
-from workers.standing import announce, ask_to_close, raise_exception, restand
+from workers.standing import announce, raise_exception, restand
 
 
 @stage(InvoiceCreated, schedule=Schedule.growing(10, first=1, longest=600), time_limit=timedelta(milliseconds=1800))
@@ -64,9 +61,11 @@ def _take(
     account = deps.settings.account_for(message.currency, message.account) or ""
     if not is_new:
         invoices.change_version(tx, invoice.id, message, account=account, version=decision.version)
-        _supersede(tx, invoice.id)
+        supersede(tx, invoice.id)
     if decision.arrival == "accepted":
-        _make_link(tx, deps, message, invoices.lock(tx, invoice.id))
+        policy = deps.settings.policy_for(message.crm, message.policy)
+        actor = f"crm:{message.crm}:{message.created_by or '-'}"
+        make_link(tx, deps, invoices.lock(tx, invoice.id), policy, actor=actor)
     revision_before = invoices.get(tx, invoice.id).revision
     restand(tx, invoice.id)
     if invoices.get(tx, invoice.id).revision == revision_before:
@@ -74,47 +73,6 @@ def _take(
     if not account:
         detail = f"no provider account takes {message.currency} here: add a route, or name another account"
         raise_exception(tx, invoice.id, Reason.PROVIDER_REFUSED, detail)
-
-
-def _supersede(tx: Tx, invoice_id: str) -> None:
-    """Close the link of the version before; an order that a customer may still pay is closed at the provider too."""
-    links.move_active(tx, invoice_id, LinkState.SUPERSEDED)
-    for attempt in attempts.open_of_invoice(tx, invoice_id):
-        if attempt.state == AttemptState.UNKNOWN:
-            # Nobody could be asked about it; who sends a new version has decided. Its money would still be found.
-            attempts.move(tx, attempt.id, AttemptState.CLOSED, error="superseded")
-        else:
-            ask_to_close(tx, attempt, "superseded")
-    for reason in (Reason.OUTCOME_UNKNOWN, Reason.VERSION_CONFLICT, Reason.CHANGED_AFTER_PAYMENT):
-        exceptions.clear(tx, invoice_id, reason)
-
-
-def _make_link(tx: Tx, deps: Deps, message: InvoiceCreated, invoice: Record) -> None:
-    link_id = new_id()
-    key_id = deps.tokens.newest_key_id
-    lifetime = message.policy.expires_in.total_seconds()
-    link = links.create(
-        tx,
-        invoice,
-        link_id=link_id,
-        key_id=key_id,
-        token_hash=token_hash(deps.tokens.token(link_id, 1, key_id)),
-        policy=message.policy.model_dump_json(),
-        lifetime_seconds=lifetime,
-    )
-    audit.write(
-        tx,
-        actor=f"crm:{message.crm}:{message.created_by or '-'}",
-        action="link.created",
-        subject=invoice.id,
-        link=link.id,
-        version=invoice.version,
-    )
-    tx.then(LinkExpire(invoice=invoice.id, link=link.id), delay_seconds=lifetime)
-    provider = deps.providers.get(invoice.account)
-    if provider is not None and provider.capabilities.opens is Opens.EARLY:
-        attempt = attempts.reserve(tx, link, invoice.account)
-        tx.then(LinkCreate(invoice=invoice.id, link=link.id, attempt=attempt.id))
 
 
 def _answer(tx: Tx, deps: Deps, message: InvoiceCreated, decision: VersionDecision) -> None:

@@ -1,6 +1,6 @@
 """Publish one event to ERP, website and the CRM's publisher, on the exchange paylinks.events.
 
-Takes     invoice.accepted, intake.rejected, payment.status_changed.
+Takes     invoice.accepted, intake.rejected, payment.status_changed, command.answered.
 Gives     one CloudEvent, confirmed by the broker.
 Twice?    At least once: a lost confirm publishes the same event id again; consumers drop what they know.
 Gives up  After 20 tries over about 13 hours: dead letter. Without an exchange there is nobody to tell.
@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from contracts.base import Message
 from contracts.catalog import routing_key
+from contracts.commands import CommandAnswered
 from contracts.messages import IntakeRejected, InvoiceAccepted, PaymentStatusChanged
 from db import invoices, links
 from runtime.deps import Deps
@@ -44,6 +45,17 @@ def publish_status(message: PaymentStatusChanged, deps: Deps) -> Outcome:
         return _publish(message, deps)
     url = deps.tokens.url(link.id, link.generation, link.key_id)
     return _publish(message.model_copy(update={"result": message.result.model_copy(update={"link_url": url})}), deps)
+
+
+@stage(CommandAnswered, schedule=SCHEDULE, time_limit=LIMIT)
+def publish_answer(message: CommandAnswered, deps: Deps) -> Outcome:
+    """Tell who gave a command what became of it; the link's URL is made here, never stored."""
+    if deps.events is None or message.link is None:
+        return _publish(message, deps)
+    with deps.begin() as tx:
+        link = links.get(tx, message.link)
+    url = deps.tokens.url(link.id, link.generation, link.key_id)
+    return _publish(message.model_copy(update={"link_url": url}), deps)
 
 
 def _publish(message: Message, deps: Deps) -> Outcome:

@@ -9,6 +9,7 @@ STAGES = (
     "start_checkout",
     "close_attempt",
     "expire_link",
+    "command_link",
     "read_event",
     "verify_attempt",
     "update_crm",

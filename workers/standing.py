@@ -14,6 +14,7 @@ from contracts.results import PaymentResult
 from contracts.statuses import AttemptState, FiscalStatus, InvoiceStatus, LinkState
 from db import attempts, exceptions, invoices, ledger, links, message_store
 from db.tx import Record, Tx
+from rules.policy import LinkPolicy
 from rules.verdicts import (
     MONEY_REASONS,
     REVIEW_REASONS,
@@ -104,7 +105,7 @@ def _view(tx: Tx, invoice: Record, link: Record | None) -> InvoiceView:
         amount_minor=invoice.amount_minor,
         currency=invoice.currency,
         cancelled_at=invoices.cancelled_at(tx, invoice),
-        accept_partial=link is not None and '"partial":"accept"' in link.policy,
+        accept_partial=link is not None and LinkPolicy.kept(link.policy).partial == "accept",
         link=LinkState(link.state) if link else None,
         any_open_attempt=counted.open > 0,
         last_attempt=AttemptState(counted.last) if counted.last else None,

@@ -14,6 +14,7 @@ from db.invoices import flags_of
 from db.promises.base import Bounds, Check, Finding, Suspect, broken_where, named
 from db.schema import attempts, exceptions, invoices, links, tombstones, transactions, verdicts
 from db.tx import Tx
+from rules.policy import LinkPolicy
 from rules.verdicts import MONEY_REASONS, REVIEW_REASONS, InvoiceView, Money, Reason, Standing, stand
 
 _LESSER = (
@@ -84,7 +85,7 @@ def _view(invoice: Row[Any], facts: _Facts) -> InvoiceView:
         amount_minor=invoice.amount_minor,
         currency=invoice.currency,
         cancelled_at=facts.cancelled_at,
-        accept_partial=newest is not None and '"partial":"accept"' in newest.policy,
+        accept_partial=newest is not None and LinkPolicy.kept(newest.policy).partial == "accept",
         link=LinkState(newest.state) if newest else None,
         any_open_attempt=any(AttemptState(one.state) in OPEN_ATTEMPTS for one in facts.attempts),
         last_attempt=AttemptState(facts.attempts[-1].state) if facts.attempts else None,

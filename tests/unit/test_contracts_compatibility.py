@@ -104,7 +104,7 @@ def _a_pattern(schema):
 
 
 def _another_format(schema):
-    schema["$defs"]["Policy"]["properties"]["expires_in"]["format"] = "date"
+    schema["$defs"]["Policy"]["properties"]["expires_in"]["anyOf"][0]["format"] = "date"
 
 
 def _another_default(schema):

@@ -87,10 +87,10 @@ def facts_of_all_kinds() -> list[PageFacts]:
     for state, expires, has_page in product(AttemptState, (None, NOW, NOW + timedelta(1)), (True, False)):
         attempts.append(AttemptFacts(state, expires, has_page))
     ends = (NOW - timedelta(1), NOW + timedelta(1))
-    kinds = product(LinkState, ends, InvoiceStatus, (True, False), (True, False), attempts)
+    kinds = product(LinkState, ends, InvoiceStatus, (True, False), (True, False), attempts, (True, False))
     return [
-        PageFacts(link, end, NOW, status, partly, elsewhere, attempt)
-        for link, end, status, partly, elsewhere, attempt in kinds
+        PageFacts(link, end, NOW, status, partly, elsewhere, attempt, left)
+        for link, end, status, partly, elsewhere, attempt, left in kinds
     ]
 
 
@@ -110,6 +110,7 @@ def test_pay_is_offered_exactly_where_it_would_not_be_refused() -> None:
             now=NOW,
             open_attempt=attempt.state if attempt is not None and is_open else None,
             attempt_expires_at=attempt.expires_at if attempt is not None else None,
+            attempts_left=facts.attempts_left,
         )
         refused = decision.action == "refused" or facts.status in closed or facts.partly_paid
         assert (page_state(facts) in PAYABLE) is not refused, facts

@@ -1,0 +1,188 @@
+"""`paylinks link`: what a person does with the link of an invoice. Each names who and why."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import exits
+from cli.output import put, put_json, say
+from cli.workplace import Actor, Json, Reason, actor_or_user, open_deps, required_reason
+
+if TYPE_CHECKING:
+    from db.command_status import CommandStatus
+    from runtime.deps import Deps
+
+app = typer.Typer(help="The link of an invoice: send, cancel, replace, extend, verify.", no_args_is_help=True)
+
+# A worker takes a command within milliseconds; longer waits mean that none serves the queue.
+WAIT_SECONDS = 10.0
+PAUSE_SECONDS = 0.1
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The invoice: our id, the CRM's, or crm/id.")]
+EventId = Annotated[str | None, typer.Option("--id", help="Names this wish: the same id again is the same wish.")]
+Lifetime = Annotated[str, typer.Option(help="An ISO 8601 duration from PT5M to P366D, counted from now.")]
+
+
+@app.command()
+def resend(id_: Id, reason: Reason = "", actor: Actor = None, event_id: EventId = None, json_: Json = False) -> None:
+    """Note that the same link goes out again, and print it."""
+    _do("link.resend.v1", id_, reason, actor, event_id, json_)
+
+
+@app.command()
+def sent(
+    id_: Id,
+    channel: Annotated[str, typer.Option(help="email, sms, messenger, phone, paper or other.")],
+    recipient: Annotated[str | None, typer.Option(help="To whom; kept encrypted, shown masked.")] = None,
+    reason: Reason = "",
+    actor: Actor = None,
+    event_id: EventId = None,
+    json_: Json = False,
+) -> None:
+    """Note that somebody sent the link."""
+    _do("link.sent.v1", id_, reason, actor, event_id, json_, channel=channel, recipient=recipient)
+
+
+@app.command()
+def cancel(id_: Id, reason: Reason = "", actor: Actor = None, event_id: EventId = None, json_: Json = False) -> None:
+    """Close the link, at the provider too."""
+    _do("link.cancel.v1", id_, reason, actor, event_id, json_)
+
+
+@app.command()
+def reissue(
+    id_: Id,
+    expires_in: Lifetime = "",
+    reason: Reason = "",
+    actor: Actor = None,
+    event_id: EventId = None,
+    json_: Json = False,
+) -> None:
+    """Close the link and make a new one for the same invoice; print it."""
+    _do("link.reissue.v1", id_, reason, actor, event_id, json_, expires_in=expires_in or None)
+
+
+@app.command()
+def retry(id_: Id, reason: Reason = "", actor: Actor = None, event_id: EventId = None, json_: Json = False) -> None:
+    """Let the customer begin a new payment under the same link."""
+    _do("link.retry.v1", id_, reason, actor, event_id, json_)
+
+
+@app.command()
+def extend(
+    id_: Id,
+    expires_in: Lifetime,
+    reason: Reason = "",
+    actor: Actor = None,
+    event_id: EventId = None,
+    json_: Json = False,
+) -> None:
+    """Move the end of the link."""
+    _do("link.extend.v1", id_, reason, actor, event_id, json_, expires_in=expires_in)
+
+
+@app.command()
+def verify(id_: Id, reason: Reason = "", actor: Actor = None, event_id: EventId = None, json_: Json = False) -> None:
+    """Ask the provider now whether the invoice was paid."""
+    _do("payment.verify.v1", id_, reason, actor, event_id, json_)
+
+
+def _do(
+    command: str,
+    id_: str,
+    reason: str,
+    actor: str | None,
+    event_id: str | None,
+    json_: bool,
+    **more: str | None,
+) -> None:
+    why = reason.strip() if command == "link.sent.v1" else required_reason(reason)
+    who = actor_or_user(actor)
+    with open_deps() as deps:
+        name = _name_of(deps, id_)
+        data = {**name, "actor": who, "reason": why, **{key: value for key, value in more.items() if value}}
+        command_id = _taken(deps, command, data, who, event_id)
+        status = _outcome(deps, command_id)
+        link_url = _url(deps, status)
+    if json_:
+        put_json(
+            {
+                "command": status.command,
+                "command_id": status.message_id,
+                "status": status.state,
+                "detail": status.detail,
+                "request_id": status.request_id,
+                "link_url": link_url,
+            }
+        )
+    elif not status.is_over:
+        say(f"{command} waits for a worker: `paylinks worker --queue commands`; request id {status.request_id}")
+    else:
+        put(f"{status.state}: {status.detail}")
+        if link_url:
+            put(link_url)
+    raise typer.Exit(exits.OK if status.state in ("done", "ready", "running") else exits.FAILED)
+
+
+def _name_of(deps: "Deps", id_: str) -> dict[str, str]:
+    """Return how the CRM calls the invoice."""
+    from db import invoices, timeline
+
+    with deps.database.read() as tx:
+        found = timeline.find(tx, id_)
+        rows = [invoices.get(tx, invoice_id) for invoice_id in found]
+    if len(rows) != 1:
+        say(
+            f"nothing here is called {id_}"
+            if not rows
+            else f"{len(rows)} invoices are called {id_}: name one by our id"
+        )
+        raise typer.Exit(exits.FAILED)
+    return {"crm": rows[0].crm, "type": rows[0].payable_type, "invoice_id": rows[0].external_id}
+
+
+def _taken(deps: "Deps", command: str, data: dict[str, Any], actor: str, event_id: str | None) -> str:
+    import json
+
+    from contracts.ids import new_id
+    from runtime.inbound import Incoming
+    from runtime.intake import take
+
+    event = {"specversion": "1.0", "id": event_id or new_id(), "source": "/cli", "type": command, "data": data}
+    body = json.dumps(event, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    (taken,) = take(deps, [Incoming(body=body, channel="operator", sender=actor)])
+    if taken.problems or taken.message_id is None:
+        for problem in taken.problems:
+            say(str(problem))
+        raise typer.Exit(exits.FAILED)
+    return taken.message_id
+
+
+def _outcome(deps: "Deps", command_id: str) -> "CommandStatus":
+    from db import command_status
+
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        with deps.database.read() as tx:
+            status = command_status.of(tx, command_id)
+        if status is None:
+            raise LookupError(f"no command {command_id}")
+        if status.is_over or time.monotonic() > until:
+            return status
+        time.sleep(PAUSE_SECONDS)
+
+
+def _url(deps: "Deps", status: "CommandStatus") -> str | None:
+    """Return the link that a person wants to send now."""
+    if status.state != "done" or status.command not in ("link.resend.v1", "link.reissue.v1"):
+        return None
+    from contracts.statuses import LinkState
+    from db import links
+
+    with deps.database.begin() as tx:
+        link = links.newest(tx, status.our_invoice or "")
+        if link is None or link.state != LinkState.ACTIVE:
+            return None
+        links.note_sent(tx, link.id)
+    return deps.tokens.url(link.id, link.generation, link.key_id)

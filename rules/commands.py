@@ -1,0 +1,109 @@
+"""Whether a command about a link may be carried out: pure, the caller holds the invoice's lock.
+
+Each answer is a sentence for the person who gave the command: what is in the way, and what to do instead.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from contracts.commands import (
+    Command,
+    LinkCancel,
+    LinkExtend,
+    LinkReissue,
+    LinkResend,
+    LinkRetry,
+    LinkSent,
+    PaymentVerify,
+)
+from contracts.statuses import AttemptState, InvoiceStatus, LinkState
+from rules.policy import LinkPolicy
+
+SETTLED = {
+    InvoiceStatus.PAID: "the invoice is paid: there is nothing left to pay, and what is too much is refunded",
+    InvoiceStatus.REFUNDED: "the invoice was paid and refunded: send a new version of it to ask for money again",
+    InvoiceStatus.MANUAL_REVIEW: "a person must decide about this invoice first: see its open exception",
+}
+CLOSED = {
+    LinkState.SETTLED: "the link is settled: nothing more is paid by it",
+    LinkState.SUPERSEDED: "the link was replaced: only the newest link of an invoice can be paid",
+    LinkState.CANCELLED: "the link is cancelled: reissue makes a new one",
+    LinkState.EXPIRED: "the link has expired: reissue makes a new one",
+}
+RUNNING = "a payment is running: verify it first, and wait for its end"
+NOT_ALLOWED = "the policy of this link does not allow it"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a decision needs to know. `attempt`: the invoice's open attempt that is nearest to money, if any."""
+
+    status: InvoiceStatus
+    cancelled_by_crm: bool
+    partly_paid: bool
+    link: LinkState
+    attempt: AttemptState | None
+    policy: LinkPolicy
+
+
+def refusal(command: type[Command], facts: Facts) -> str | None:
+    """Return why the command must not be carried out, or None."""
+    return _RULES[command](facts)
+
+
+def _resend(facts: Facts) -> str | None:
+    return _forbidden(facts.policy.resend) or SETTLED.get(facts.status) or CLOSED.get(facts.link)
+
+
+def _sent(facts: Facts) -> str | None:
+    return None  # it was sent: that is a fact, whatever the link is
+
+
+def _cancel(facts: Facts) -> str | None:
+    if facts.link is LinkState.CANCELLED:
+        return None  # as it is wanted
+    settled = None if facts.status is InvoiceStatus.MANUAL_REVIEW else SETTLED.get(facts.status)
+    return _forbidden(facts.policy.cancel) or settled
+
+
+def _reissue(facts: Facts) -> str | None:
+    if facts.cancelled_by_crm:
+        return "the CRM cancelled the invoice: send a new version of it"
+    if facts.partly_paid:
+        return "a part is paid already: send a new version with the rest, or refund the part"
+    return _forbidden(facts.policy.reissue) or SETTLED.get(facts.status) or _running(facts)
+
+
+def _retry(facts: Facts) -> str | None:
+    return _forbidden(facts.policy.retry) or SETTLED.get(facts.status) or CLOSED.get(facts.link) or _running(facts)
+
+
+def _extend(facts: Facts) -> str | None:
+    return _forbidden(facts.policy.extend) or SETTLED.get(facts.status) or CLOSED.get(facts.link)
+
+
+def _verify(facts: Facts) -> str | None:
+    return None  # asking does no harm
+
+
+def _forbidden(is_allowed: bool) -> str | None:
+    return None if is_allowed else NOT_ALLOWED
+
+
+def _running(facts: Facts) -> str | None:
+    if facts.attempt is AttemptState.PROCESSING:
+        return RUNNING
+    if facts.attempt is AttemptState.UNKNOWN:
+        return "a payment has no known end: look at the provider, then `paylinks invoice give-up-attempt`"
+    return None
+
+
+_RULES: dict[type[Command], Callable[[Facts], str | None]] = {
+    LinkResend: _resend,
+    LinkSent: _sent,
+    LinkCancel: _cancel,
+    LinkReissue: _reissue,
+    LinkRetry: _retry,
+    LinkExtend: _extend,
+    PaymentVerify: _verify,
+}

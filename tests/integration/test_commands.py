@@ -1,0 +1,500 @@
+"""Commands about a link: what each does, what it refuses, and that one wish has one effect, on both databases."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text, update
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
+
+from contracts.commands import (
+    Command,
+    CommandAnswered,
+    LinkCancel,
+    LinkExtend,
+    LinkReissue,
+    LinkResend,
+    LinkRetry,
+    LinkSent,
+    PaymentVerify,
+)
+from contracts.evidence import OrderState, ProviderTransaction, TransactionKind
+from contracts.ids import new_id
+from contracts.messages import InvoiceCancelled, Policy
+from contracts.statuses import AttemptState, InvoiceStatus, LinkState
+from db import api_keys, audit, links
+from db.prove import prove
+from db.schema import links as link_rows
+from db.types import db_after
+from runtime.checkout import press_pay
+from runtime.deps import Deps
+from runtime.settings import CrmSettings, PolicySettings
+from tests.commands import run, use_settings
+from tests.shop import accept, created, office, open_shop, shop, the_attempt, the_invoice, the_link, work
+from tests.support import DATA_KEY, put
+from web.api import routes
+from web.requests import RequestIds
+from workers.executor import Executor
+
+CRM = CrmSettings(adapter="sandbox", base_url="http://127.0.0.1:1", token="t" * 16)
+
+
+@pytest.fixture
+def deps(clean_url: str) -> Iterator[Deps]:
+    with open_shop(clean_url, crms={"office": CRM}) as made:
+        accept(made)
+        yield made
+        assert [breach for found in prove(made.database).values() for breach in found.breaches] == []
+
+
+def give(deps: Deps, model: type[Command], **more: Any) -> CommandAnswered:
+    """Give a command, carry it out, and return the answer to whoever gave it."""
+    given = {"crm": "office", "invoice_id": "I-1", "actor": "17", "reason": "asked", "wish": new_id(), **more}
+    command = model(**given)
+    put(deps.database, command)
+    work(deps, "commands", rounds=1, hurry=False)
+    return answers(deps)[-1]
+
+
+def answers(deps: Deps) -> list[CommandAnswered]:
+    with deps.database.read() as tx:
+        found = tx.execute(
+            text(
+                "SELECT id, payload FROM messages WHERE type = 'command.answered.v1' UNION ALL "
+                "SELECT id, payload FROM message_history WHERE type = 'command.answered.v1' ORDER BY id"
+            )
+        )
+        return [CommandAnswered.model_validate_json(row.payload) for row in found]
+
+
+def deeds(deps: Deps) -> list[Any]:
+    with deps.database.read() as tx:
+        return audit.of_subject(tx, the_invoice(deps).id)
+
+
+def pay(deps: Deps, attempt: Any, amount: int = 10_000) -> None:
+    """Let money come by an attempt's order, and let the pipeline find it."""
+    shop(deps).orders[attempt.reference] = OrderState.PAID
+    shop(deps).money[attempt.reference] = (
+        ProviderTransaction(
+            provider_transaction_id=f"t-{attempt.reference}",
+            kind=TransactionKind.CAPTURE,
+            amount_minor=amount,
+            currency="AMD",
+            occurred_at=datetime.now(UTC),
+        ),
+    )
+    give(deps, PaymentVerify)
+    work(deps, rounds=4)
+
+
+def open_order(deps: Deps) -> Any:
+    press_pay(deps, the_link(deps).id)
+    work(deps, "checkout", rounds=1, hurry=False)
+    return the_attempt(deps)
+
+
+# --- each command ---------------------------------------------------------------------------------------------------
+
+
+def test_three_resends_and_one_payment_are_three_log_rows_and_one_paid_write(deps: Deps) -> None:
+    written: list[str] = []
+    real = office(deps).write_result
+    office(deps).write_result = lambda payable, result: (written.append(result.status), real(payable, result))
+    link = the_link(deps)
+    for _ in range(3):
+        assert give(deps, LinkResend).outcome == "done"
+    pay(deps, open_order(deps))
+
+    resent = [row for row in deeds(deps) if row.action == "link.resent"]
+    assert [(row.actor, row.reason) for row in resent] == [("crm:office:17", "asked")] * 3
+    assert written.count("paid") == 1
+    assert the_link(deps).id == link.id
+    assert office(deps).record.status is InvoiceStatus.PAID
+
+
+def test_a_link_that_was_sent_is_noted_with_a_masked_address(deps: Deps) -> None:
+    sent_at = datetime(2026, 11, 26, 9, 30, tzinfo=UTC)
+    give(deps, LinkSent, channel="email", recipient="ani@example.am", sent_at=sent_at)
+
+    (row,) = [row for row in deeds(deps) if row.action == "link.sent"]
+    detail = json.loads(row.detail)
+    assert (detail["channel"], detail["recipient"], detail["sent_at"]) == ("email", "a***@e***.am", sent_at.isoformat())
+    assert the_link(deps).sent_at is not None
+    with deps.database.read() as tx:
+        for table in ("messages", "message_history", "audit"):
+            column = "detail" if table == "audit" else "payload"
+            texts = tx.execute(text(f"SELECT {column} FROM {table}")).scalars()
+            assert not any("ani@example.am" in one for one in texts)
+
+
+def test_a_cancelled_link_is_closed_at_the_provider_and_takes_no_payment(deps: Deps) -> None:
+    attempt = open_order(deps)
+
+    assert give(deps, LinkCancel, reason="pays in cash").outcome == "done"
+    work(deps, rounds=4)
+
+    assert the_link(deps).state == LinkState.CANCELLED
+    assert the_invoice(deps).status == InvoiceStatus.CANCELLED == office(deps).record.status
+    assert shop(deps).orders[attempt.reference] is OrderState.CANCELLED
+    assert press_pay(deps, the_link(deps).id).action == "refused"
+    again = give(deps, LinkCancel)
+    assert (again.outcome, again.detail) == ("done", "it was cancelled before")
+    assert [row.reason for row in deeds(deps) if row.action == "link.cancelled"] == ["pays in cash"]
+
+
+def test_an_expired_link_can_be_cancelled(deps: Deps) -> None:
+    expire(deps)
+    assert give(deps, LinkCancel).outcome == "done"
+    assert the_link(deps).state == LinkState.CANCELLED
+
+
+def test_money_on_the_old_link_pays_the_invoice_and_the_new_link_can_no_longer_be_paid(deps: Deps) -> None:
+    old = open_order(deps)
+    shop(deps).before_answer = lambda order: None
+    assert give(deps, LinkReissue, expires_in=timedelta(days=3)).outcome == "done"
+    new = the_link(deps)
+    pay(deps, old)
+
+    assert new.id != old.link_id
+    assert the_invoice(deps).status == InvoiceStatus.PAID
+    assert json.loads(the_invoice(deps).flags) == ["old_link"]
+    assert the_link(deps).state == LinkState.SETTLED
+    assert press_pay(deps, new.id).action == "refused"
+
+
+def test_a_reissued_link_replaces_the_old_one_at_the_provider_too(deps: Deps) -> None:
+    old = open_order(deps)
+    before = the_link(deps)
+
+    answer = give(deps, LinkReissue, expires_in=timedelta(days=3))
+    new = the_link(deps)
+    work(deps, rounds=4)
+
+    assert answer.link == new.id
+    with deps.database.read() as tx:
+        assert links.get(tx, before.id).state == LinkState.SUPERSEDED
+    assert shop(deps).orders[old.reference] is OrderState.CANCELLED
+    assert timedelta(days=2, hours=23) < new.expires_at - datetime.now(UTC) < timedelta(days=3, hours=1)
+    assert press_pay(deps, before.id).action == "refused"
+    assert press_pay(deps, new.id).action == "new"
+    (row,) = [row for row in deeds(deps) if row.action == "link.reissued"]
+    assert (row.actor, row.reason) == ("crm:office:17", "asked")
+
+
+def test_an_expired_or_cancelled_link_is_reissued(deps: Deps) -> None:
+    for end in (lambda: expire(deps), lambda: give(deps, LinkCancel)):
+        end()
+        assert give(deps, LinkReissue).outcome == "done"
+        assert the_link(deps).state == LinkState.ACTIVE
+        assert the_invoice(deps).status == InvoiceStatus.PENDING
+
+
+def test_nothing_is_reissued_while_a_payment_is_running(deps: Deps) -> None:
+    attempt = open_order(deps)
+    shop(deps).orders[attempt.reference] = OrderState.PROCESSING
+    give(deps, PaymentVerify)
+    work(deps, "webhook-verification", rounds=1, hurry=False)
+    link = the_link(deps)
+
+    for model in (LinkReissue, LinkRetry):
+        answer = give(deps, model)
+        assert answer.outcome == "refused"
+        assert "a payment is running" in answer.detail
+    assert the_link(deps).id == link.id
+
+
+def test_a_retry_closes_the_open_order_and_pay_begins_a_new_one(deps: Deps) -> None:
+    first = open_order(deps)
+    link = the_link(deps)
+
+    assert give(deps, LinkRetry).outcome == "done"
+    work(deps, rounds=4)
+    second = open_order(deps)
+
+    assert second.id != first.id
+    assert (second.link_id, second.state) == (link.id, AttemptState.OPEN)
+    assert shop(deps).orders[first.reference] is OrderState.CANCELLED
+
+
+def test_an_extended_link_outlives_the_end_that_was_planned_before(deps: Deps) -> None:
+    link = the_link(deps)
+    assert give(deps, LinkExtend, expires_in=timedelta(days=30)).outcome == "done"
+    fire_ends(deps, only_first=True)
+    assert the_link(deps).state == LinkState.ACTIVE
+    assert the_link(deps).expires_at > link.expires_at + timedelta(days=22)
+
+    expire(deps)
+    assert the_link(deps).state == LinkState.EXPIRED
+
+
+def test_a_link_can_be_shortened(deps: Deps) -> None:
+    give(deps, LinkExtend, expires_in=timedelta(minutes=5))
+    assert the_link(deps).expires_at < datetime.now(UTC) + timedelta(minutes=6)
+    expire(deps)
+    assert the_link(deps).state == LinkState.EXPIRED
+
+
+def test_verify_finds_a_payment_of_which_nobody_told(deps: Deps) -> None:
+    pay(deps, open_order(deps))
+    assert the_invoice(deps).status == InvoiceStatus.PAID
+    assert any(row.action == "payment.verified" for row in deeds(deps))
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+EVERY = (LinkResend, LinkCancel, LinkReissue, LinkRetry, LinkExtend)
+
+
+def _of(model: type[Command]) -> dict[str, Any]:
+    return {"expires_in": timedelta(days=1)} if model is LinkExtend else {}
+
+
+@pytest.mark.parametrize("model", EVERY)
+def test_a_paid_invoice_is_left_alone(deps: Deps, model: type[Command]) -> None:
+    pay(deps, open_order(deps))
+    answer = give(deps, model, **_of(model))
+    assert (answer.outcome, the_invoice(deps).status) == ("refused", InvoiceStatus.PAID)
+    assert "paid" in answer.detail
+
+
+@pytest.mark.parametrize("model", EVERY)
+def test_a_command_for_an_unknown_invoice_says_so(deps: Deps, model: type[Command]) -> None:
+    answer = give(deps, model, invoice_id="nobody", **_of(model))
+    assert answer.outcome == "refused"
+    assert "no invoice of this name" in answer.detail
+
+
+@pytest.mark.parametrize("model", EVERY)
+def test_a_policy_forbids(clean_sqlite: str, model: type[Command]) -> None:
+    words = ("resend", "cancel", "reissue", "retry", "extend")
+    with open_shop(clean_sqlite, crms={"office": CRM}, policy=PolicySettings(**dict.fromkeys(words, False))) as deps:
+        accept(deps)
+        answer = give(deps, model, **_of(model))
+        assert (answer.outcome, answer.detail) == ("refused", "the policy of this link does not allow it")
+
+
+def test_what_the_crm_cancelled_is_not_reissued(deps: Deps) -> None:
+    put(deps.database, InvoiceCancelled(crm="office", invoice_id="I-1", version=1))
+    work(deps, rounds=2)
+    assert "the CRM cancelled the invoice" in give(deps, LinkReissue).detail
+
+
+# --- one wish, one effect -------------------------------------------------------------------------------------------
+
+
+def test_the_same_wish_again_is_one_wish(deps: Deps) -> None:
+    for _ in range(3):
+        give(deps, LinkReissue, wish="once")
+    with deps.database.read() as tx:
+        count = tx.execute(text("SELECT count(*) FROM links")).scalar_one()
+    assert (count, len(answers(deps))) == (2, 1)
+
+
+@pytest.mark.parametrize("clean_url", ["postgresql"], indirect=True)  # SQLite has one writer: no such moment
+def test_conflicting_commands_at_the_same_moment_have_one_effect_each(deps: Deps) -> None:
+    wishes = [
+        model(crm="office", invoice_id="I-1", actor=str(number), reason="now", wish=str(number))
+        for number, model in enumerate([LinkCancel, LinkReissue] * 5)
+    ]
+    put(deps.database, *wishes)
+    executors = [Executor(deps, ["commands"]) for _ in range(4)]
+    threads = [threading.Thread(target=one.serve, args=("commands",)) for one in executors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    work(deps, rounds=6)
+
+    with deps.database.read() as tx:
+        states = tx.execute(text("SELECT state FROM links ORDER BY number")).scalars().all()
+    assert len(answers(deps)) == 10
+    assert states.count("active") <= 1
+    assert len(states) == 6, "the first link, and one for each reissue"
+
+
+# --- policy ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_most_specific_word_counts_and_is_kept_with_the_link(clean_sqlite: str) -> None:
+    crm = CRM.model_copy(update={"policy": PolicySettings(attempts=2, resend=False)})
+    deployment = PolicySettings(expires_in=timedelta(days=1), attempts=9, cancel=False)
+    with open_shop(clean_sqlite, crms={"office": crm}, policy=deployment) as deps:
+        put(deps.database, created().model_copy(update={"policy": Policy(resend=True)}))
+        work(deps, "link-creation", rounds=1, hurry=False)
+        kept = json.loads(the_link(deps).policy)
+
+        assert (kept["expires_in"], kept["attempts"], kept["resend"], kept["cancel"]) == ("P1D", 2, True, False)
+        changed = deps.settings.model_copy(update={"policy": PolicySettings(cancel=True)})
+        object.__setattr__(deps, "settings", changed)
+        assert give(deps, LinkCancel).outcome == "refused", "the policy that was in force when the link was made"
+
+
+def test_the_number_of_attempts_is_bounded(clean_sqlite: str) -> None:
+    with open_shop(clean_sqlite, crms={"office": CRM}, policy=PolicySettings(attempts=2)) as deps:
+        accept(deps)
+        for _ in range(2):
+            attempt = open_order(deps)
+            shop(deps).orders[attempt.reference] = OrderState.DECLINED
+            give(deps, PaymentVerify)
+            work(deps, rounds=2)
+        result = press_pay(deps, the_link(deps).id)
+        assert (result.action, result.reason) == ("refused", "exhausted")
+
+
+def test_a_policy_is_checked_before_anything_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = {
+        "database_url": f"sqlite:///{tmp_path}/a.db",
+        "data_keys": [DATA_KEY],
+        "link_keys": [{"id": "k1", "secret": "s" * 32}],
+        "policy": {"expires_in": "PT0S", "attempts": 0, "amount_lock": False},
+    }
+    use_settings(monkeypatch, tmp_path, settings)
+    result = run("check-config")
+    assert result.exit_code == 3
+    for named in ("policy.expires_in", "policy.attempts", "policy.amount_lock"):
+        assert named in result.output
+
+
+# --- the doors ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(deps: Deps) -> Iterator[TestClient]:
+    with deps.database.begin() as tx:
+        secret = api_keys.create(tx, "test", ("office",), actor="ani", reason="test")[1]
+    with TestClient(Starlette(routes=routes(deps), middleware=[Middleware(RequestIds)])) as made:
+        made.headers["authorization"] = f"Bearer {secret}"
+        yield made
+
+
+@pytest.fixture
+def worker(deps: Deps) -> Iterator[None]:
+    """Serve the queue of commands while a door waits for it."""
+    over = threading.Event()
+
+    def serve() -> None:
+        executor = Executor(deps, ["commands"])
+        while not over.wait(0.02):
+            executor.serve("commands")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield
+    over.set()
+    thread.join(10)
+
+
+WHO = {"crm": "office", "invoice_id": "I-1", "actor": "17", "reason": "asked"}
+
+
+def test_over_http_the_answer_tells_what_was_done(deps: Deps, client: TestClient, worker: None) -> None:
+    answer = client.post("/v1/commands/link.cancel", json=WHO, headers={"idempotency-key": "a"})
+    again = client.post("/v1/commands/link.cancel", json=WHO, headers={"idempotency-key": "a"})
+
+    assert (answer.status_code, answer.json()["status"]) == (200, "done")
+    assert again.json()["command_id"] == answer.json()["command_id"]
+    assert client.get(answer.json()["href"]).json()["detail"] == "the link is cancelled"
+    assert the_link(deps).state == LinkState.CANCELLED
+
+
+def test_over_http_a_refusal_is_a_conflict_with_a_remedy(client: TestClient, worker: None) -> None:
+    answer = client.post("/v1/commands/link.resend", json={**WHO, "invoice_id": "other"})
+    assert answer.status_code == 409
+    assert "send the invoice first" in answer.json()["errors"][0]["problem"]
+
+
+def test_over_http_a_command_without_a_worker_is_accepted(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web.api.COMMAND_SECONDS", 0.2)
+    answer = client.post("/v1/commands/link.resend", json=WHO)
+    assert (answer.status_code, answer.json()["status"]) == (202, "accepted")
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status", "named"),
+    [
+        ("link.burn", WHO, 404, "link.cancel, link.extend"),
+        ("link.cancel", {**WHO, "crm": "other"}, 403, "crm"),
+        ("link.cancel", {**WHO, "reason": ""}, 400, "reason"),
+        ("link.cancel", {name: value for name, value in WHO.items() if name != "actor"}, 400, "actor"),
+        ("link.extend", {**WHO, "expires_in": "PT0S"}, 400, "PT5M to P366D"),
+        ("link.extend", {**WHO, "expires_in": "P10Y"}, 400, "PT5M to P366D"),
+        ("link.sent", {**WHO, "channel": "pigeon"}, 400, "channel"),
+    ],
+)
+def test_over_http_bad_input_is_named(
+    client: TestClient, name: str, body: dict[str, Any], status: int, named: str
+) -> None:
+    answer = client.post(f"/v1/commands/{name}", json=body)
+    assert answer.status_code == status
+    assert named in answer.text
+
+
+def test_a_strangers_command_is_not_shown(deps: Deps, client: TestClient, worker: None) -> None:
+    command = client.post("/v1/commands/link.resend", json=WHO).json()["command_id"]
+    with deps.database.begin() as tx:
+        secret = api_keys.create(tx, "other", ("elsewhere",), actor="ani", reason="test")[1]
+    assert client.get(f"/v1/commands/{command}", headers={"authorization": f"Bearer {secret}"}).status_code == 404
+    assert client.get("/v1/commands/nobody").status_code == 404
+
+
+def test_by_the_command_line(
+    deps: Deps, worker: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clean_url: str
+) -> None:
+    settings = {
+        "database_url": clean_url,
+        "data_keys": [DATA_KEY],
+        "link_keys": [{"id": "k1", "secret": "s" * 32}],
+        "crms": {"office": {"adapter": "sandbox", "base_url": "http://127.0.0.1:1", "token": "t" * 16}},
+    }
+    use_settings(monkeypatch, tmp_path, settings)
+    old = the_link(deps)
+
+    reissued = run("link", "reissue", "I-1", "--reason", "wrong address", "--actor", "karen", "--json")
+    assert reissued.exit_code == 0, reissued.output
+    new = the_link(deps)
+    said = json.loads(reissued.stdout[reissued.stdout.index("{") :])  # the worker's log stands before it
+    assert said["link_url"] == deps.tokens.url(new.id, new.generation, new.key_id)
+    assert new.id != old.id
+    assert "done: " in run("link", "cancel", "office/I-1", "--reason", "cash", "--actor", "karen").stdout
+    refused = run("link", "extend", the_invoice(deps).id, "--expires-in", "P1D", "--reason", "r")
+    assert (refused.exit_code, "reissue makes a new one" in refused.output) == (1, True)
+    assert run("link", "cancel", "I-1").exit_code == 2
+    assert run("link", "cancel", "nothing", "--reason", "r").exit_code == 1
+    actors = {row.actor for row in deeds(deps) if row.action in ("link.reissued", "link.cancelled")}
+    assert actors == {"operator:karen"}
+
+
+# --- time -----------------------------------------------------------------------------------------------------------
+
+
+def expire(deps: Deps) -> None:
+    """Let the time of the newest link be over."""
+    with deps.database.begin() as tx:
+        tx.execute(update(link_rows).where(link_rows.c.id == the_link_id(tx, deps)).values(expires_at=db_after(-1)))
+    fire_ends(deps)
+
+
+def the_link_id(tx: Any, deps: Deps) -> str:
+    found = links.newest(tx, tx.execute(text("SELECT id FROM invoices WHERE external_id = 'I-1'")).scalar_one())
+    return str(found.id)
+
+
+def fire_ends(deps: Deps, *, only_first: bool = False) -> None:
+    """Make the ends of links due now, and serve them."""
+    with deps.database.begin() as tx:
+        found = tx.execute(
+            text("SELECT id FROM messages WHERE type = 'link.expire.v1' AND state = 'ready' ORDER BY id")
+        ).scalars()
+        for message_id in list(found)[: 1 if only_first else None]:
+            tx.execute(
+                text("UPDATE messages SET available_at = created_at WHERE id = :id"),
+                {"id": message_id},
+            )
+    work(deps, "link-creation", rounds=1, hurry=False)
