@@ -336,6 +336,7 @@ class ManagedProcess:
         except subprocess.TimeoutExpired:
             code = None
         self._signal(signal.SIGKILL)
+        self._process.wait()
         if self._output is not None:
             self._output.close()
             self._output = None

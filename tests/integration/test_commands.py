@@ -3,8 +3,10 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +36,8 @@ from db.schema import links as link_rows
 from db.types import db_after
 from runtime.checkout import press_pay
 from runtime.deps import Deps
+from runtime.inbound import Incoming
+from runtime.intake import take
 from runtime.settings import CrmSettings, PolicySettings
 from tests.commands import run, use_settings
 from tests.shop import accept, created, office, open_shop, shop, the_attempt, the_invoice, the_link, work
@@ -442,6 +446,32 @@ def test_a_strangers_command_is_not_shown(deps: Deps, client: TestClient, worker
         secret = api_keys.create(tx, "other", ("elsewhere",), actor="ani", reason="test")[1]
     assert client.get(f"/v1/commands/{command}", headers={"authorization": f"Bearer {secret}"}).status_code == 404
     assert client.get("/v1/commands/nobody").status_code == 404
+
+
+def test_by_amqp_a_command_is_answered_with_the_link(deps: Deps) -> None:
+    data = {**WHO, "by": "operator", "wish": "imitated"}
+    event = {"specversion": "1.0", "id": "e-1", "source": "/crm/office", "type": "link.reissue.v1", "data": data}
+    incoming = Incoming(body=json.dumps(event).encode(), channel="amqp", routing_key="link.reissue")
+    first, again = take(deps, [incoming]) + take(deps, [incoming])
+    work(deps, "commands", rounds=1, hurry=False)
+
+    assert (first.outcome, again.outcome) == ("accepted", "duplicate")
+    (answer,) = answers(deps)
+    assert (answer.outcome, answer.link) == ("done", the_link(deps).id)
+    (row,) = [row for row in deeds(deps) if row.action == "link.reissued"]
+    assert row.actor == "crm:office:17", "a CRM's user is no operator, whatever he writes"
+    sent: list[Any] = []
+    deps_with_events = replace(deps, events=SimpleNamespace(publish=lambda key, body, message_id: sent.append(body)))
+    work(deps_with_events, "outbound", rounds=1, hurry=False)
+    published = [json.loads(body) for body in sent if b"command.answered" in body]
+    link = the_link(deps)
+    assert [one["data"]["link_url"] for one in published] == [deps.tokens.url(link.id, link.generation, link.key_id)]
+
+
+def test_the_name_of_a_command_with_other_content_is_a_conflict(deps: Deps, client: TestClient, worker: None) -> None:
+    client.post("/v1/commands/link.resend", json=WHO, headers={"idempotency-key": "k"})
+    other = client.post("/v1/commands/link.resend", json={**WHO, "reason": "else"}, headers={"idempotency-key": "k"})
+    assert (other.status_code, other.json()["errors"][0]["field"]) == (409, "Idempotency-Key")
 
 
 def test_by_the_command_line(
