@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from cli import contract_files, dead, intake, invoice, keys, link, operate, prove, sandboxes, set_up
+from cli import audit, contract_files, dead, intake, invoice, keys, link, operate, prove, sandboxes, set_up
 from cli.exits import OK
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(invoice.app, name="invoice")
 app.add_typer(link.app, name="link")
 app.add_typer(dead.app, name="dead")
 app.add_typer(intake.app, name="intake")
+app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
 app.add_typer(contract_files.app, name="contracts")
 app.add_typer(sandboxes.app, name="sandbox")

@@ -444,3 +444,26 @@ audit = Table(
     _created(),
 )
 Index(None, audit.c.subject)
+Index(None, audit.c.created_at)
+
+# The chain over the trail (db.audit_chain). Neither refers to audit by a key: a row that is gone must leave its digest.
+audit_seals = Table(
+    "audit_seals",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _bytes("previous"),
+    _bytes("digest"),
+    Column("row_count", Integer, nullable=False),
+    _time("newest_at", nullable=False),
+    _created(),
+)
+
+audit_sealed = Table(
+    "audit_sealed",
+    metadata,
+    _id("audit_id"),
+    Column("seal_number", Integer, nullable=False),
+    Column("place", Integer, nullable=False),
+    _bytes("row_digest"),
+    UniqueConstraint("seal_number", "place"),
+)

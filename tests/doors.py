@@ -16,7 +16,7 @@ from runtime.inbound import Incoming
 from runtime.settings import AccountSettings, CrmSettings, LinkKey, Settings
 from runtime.tokens import LinkTokens
 from tests.services.postgres import conninfo
-from tests.support import DATA_KEY
+from tests.support import DATA_KEY, set_guards
 
 # Two CRMs: anybody may speak for the first by AMQP, only the user guest for the second, nobody for the third.
 ACME, BOUND, FOREIGN = "acme", "bound", "foreign"
@@ -101,9 +101,9 @@ def wipe(url: str) -> None:
     """Empty every table of a migrated PostgreSQL database, the audit trail too."""
     tables = ", ".join(table.name for table in metadata.sorted_tables)
     with psycopg.connect(conninfo(url), autocommit=True) as connection:
-        connection.execute(
-            f"ALTER TABLE audit DISABLE TRIGGER USER; TRUNCATE {tables}; ALTER TABLE audit ENABLE TRIGGER USER"
-        )
+        set_guards(connection, "DISABLE")
+        connection.execute(f"TRUNCATE {tables}")
+        set_guards(connection, "ENABLE")
 
 
 def stored(database: Database) -> list[str]:

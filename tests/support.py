@@ -1,6 +1,7 @@
 """Small things that many tests need: databases of both kinds, and rows without ceremony."""
 
 from collections.abc import Sequence
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -18,6 +19,7 @@ from db.tx import Cause
 from tests.services.postgres import conninfo
 
 DATA_KEY = new_key()
+APPEND_ONLY = ("audit", "audit_seals", "audit_sealed")
 
 
 def open_database(url: str) -> Database:
@@ -30,10 +32,17 @@ def open_database(url: str) -> Database:
 def empty(postgres_url: str) -> None:
     """Delete every row, of the append-only tables too, as only the tables' owner can."""
     with psycopg.connect(conninfo(postgres_url)) as connection:
-        connection.execute("ALTER TABLE audit DISABLE TRIGGER USER")
+        set_guards(connection, "DISABLE")
         for table in reversed(metadata.sorted_tables):
             connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table.name)))
-        connection.execute("ALTER TABLE audit ENABLE TRIGGER USER")
+        set_guards(connection, "ENABLE")
+
+
+def set_guards(connection: psycopg.Connection, to: LiteralString) -> None:
+    """DISABLE or ENABLE what refuses changes of the append-only tables."""
+    for table in APPEND_ONLY:
+        statement = sql.SQL("ALTER TABLE {} " + to + " TRIGGER USER")
+        connection.execute(statement.format(sql.Identifier(table)))
 
 
 def update(revision: int, invoice: str = "invoice-1") -> CrmUpdate:

@@ -1,4 +1,4 @@
-"""The relay: publishes deliveries for what is due and unclaimed, and takes back what dead workers held.
+"""The relay: publishes deliveries for what is due and unclaimed, takes back what dead workers held, seals audit rows.
 
 Any number of relays may run: a delivery published twice wakes two workers, and one claims. None may run: workers that
 hear nothing ask the store by themselves.
@@ -11,7 +11,7 @@ import structlog
 
 from contracts.catalog import Queue
 from contracts.delivery import Delivery
-from db import invoices, message_store
+from db import audit_chain, invoices, message_store
 from db.tx import Record
 from rules.verdicts import Reason
 from runtime.deps import Deps
@@ -22,6 +22,7 @@ from workers.standing import raise_exception
 # Deliveries per queue and round: enough to wake every thread of a few workers.
 PER_QUEUE = 16
 SWEEP_SECONDS = 1.0
+SEAL_SECONDS = 5.0
 
 log = structlog.get_logger()
 
@@ -50,6 +51,12 @@ def _end_with_task(deps: Deps, message: Record) -> list[tuple[str, str, bool]]:
     return swept
 
 
+def seal(deps: Deps) -> None:
+    """Chain new audit rows, and write the chain's head into the log, where a changed database cannot reach it."""
+    while (head := audit_chain.seal(deps.database)) is not None:
+        log.info("audit.sealed", head=str(head))
+
+
 class Relay:
     """One relay."""
 
@@ -61,6 +68,7 @@ class Relay:
         self._threads = (
             Keeper("relay", self.publish_due, interval),
             Keeper("sweeper", lambda: sweep(deps), SWEEP_SECONDS),
+            Keeper("sealer", lambda: seal(deps), SEAL_SECONDS),
         )
 
     def publish_due(self) -> None:

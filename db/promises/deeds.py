@@ -14,6 +14,7 @@ from db.tx import Tx
 _WITH_A_REASON = (
     *("message.retried", "message.discarded", "message.revealed", "api_key.revoked"),
     *("intake.replayed", "intake.discarded", "intake.shown"),
+    *("link.resent", "link.reissued", "link.retried", "link.extended", "payment.verified"),
 )
 _other_link = links.alias()
 
