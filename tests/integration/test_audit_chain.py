@@ -102,6 +102,7 @@ def test_an_inserted_row_is_found(database: Database) -> None:
     assert found(database) == ["audit zz: stands among sealed rows, and was never sealed"]
 
 
+_LIST = "seal 2: its list of rows was changed"
 _OTHER = "SELECT previous FROM audit_seals WHERE number = 1"
 
 
@@ -109,10 +110,10 @@ _OTHER = "SELECT previous FROM audit_seals WHERE number = 1"
     ("statements", "what"),
     [
         (["DELETE FROM audit_seals WHERE number = 2"], "seals 2 to 2: are missing"),
-        (["DELETE FROM audit_sealed WHERE seal_number = 2 AND place = 1"], "seal 2: its list of rows was changed"),
+        (["DELETE FROM audit_sealed WHERE seal_number = 2 AND place = 1"], _LIST),
         (
             [f"UPDATE audit_sealed SET row_digest = ({_OTHER}) WHERE seal_number = 2"],
-            "seal 2: its list of rows was changed",
+            _LIST,
         ),
         (["UPDATE audit_seals SET previous = digest WHERE number = 2"], "seal 2: does not follow the one before"),
     ],
