@@ -88,6 +88,24 @@ def verify(id_: Id, reason: Reason = "", actor: Actor = None, event_id: EventId 
     _do("payment.verify.v1", id_, reason, actor, event_id, json_)
 
 
+@app.command("settled-elsewhere")
+def settled_elsewhere(
+    id_: Id,
+    amount_minor: Annotated[int, typer.Option(help="What was paid, in minor units.")],
+    currency: Annotated[str, typer.Option(help="ISO 4217.")],
+    method: Annotated[str, typer.Option(help="bank_transfer, cash, terminal or other.")],
+    reference: Annotated[str | None, typer.Option(help="The number of the transfer or the receipt.")] = None,
+    reason: Reason = "",
+    actor: Actor = None,
+    event_id: EventId = None,
+    json_: Json = False,
+) -> None:
+    """Settle an invoice that was paid past its link; the link closes."""
+    paid: dict[str, str | int | None] = {"amount_minor": amount_minor, "currency": currency}
+    paid |= {"method": method, "reference": reference}
+    _do("invoice.settled_elsewhere.v1", id_, reason, actor, event_id, json_, **paid)
+
+
 def _do(
     command: str,
     id_: str,
@@ -95,7 +113,7 @@ def _do(
     actor: str | None,
     event_id: str | None,
     json_: bool,
-    **more: str | None,
+    **more: str | int | None,
 ) -> None:
     why = reason.strip() if command == "link.sent.v1" else required_reason(reason)
     who = actor_or_user(actor)

@@ -1,6 +1,7 @@
 """What a person wants done with the link of an invoice, by AMQP, HTTP or the command line: one frozen model per wish.
 
     link.resend  link.sent  link.cancel  link.reissue  link.retry  link.extend  payment.verify
+    invoice.settled_elsewhere
     command.answered    what became of each, to outside
 
 Each names who and why. The same wish sent again (the event's id, or the Idempotency-Key) is one wish.
@@ -15,6 +16,7 @@ from pydantic.json_schema import SkipJsonSchema
 from contracts.base import Identifier, Message, ShortText, key_of
 from contracts.base import Slug as CrmName
 from contracts.messages import PayableType, sane_lifetime
+from contracts.money import AmountMinor, Currency
 
 Why = Annotated[ShortText, Field(min_length=1)]
 Lifetime = Annotated[timedelta, AfterValidator(sane_lifetime)]
@@ -103,6 +105,21 @@ class PaymentVerify(Command):
     TYPE: ClassVar[str] = "payment.verify.v1"
 
 
+class InvoiceSettledElsewhere(Command):
+    """The invoice was paid past the link, by bank transfer or in cash: nobody may pay by it any more."""
+
+    TYPE: ClassVar[str] = "invoice.settled_elsewhere.v1"
+    FINGERPRINT: ClassVar[tuple[str, ...]] = (
+        *(*_SAME, "amount_minor", "currency", "method", "reference", "settled_at"),
+    )
+
+    amount_minor: AmountMinor
+    currency: Currency
+    method: Literal["bank_transfer", "cash", "terminal", "other"]
+    reference: ShortText | None = None
+    settled_at: AwareDatetime | None = None
+
+
 COMMANDS: tuple[type[Command], ...] = (
     LinkResend,
     LinkSent,
@@ -111,6 +128,7 @@ COMMANDS: tuple[type[Command], ...] = (
     LinkRetry,
     LinkExtend,
     PaymentVerify,
+    InvoiceSettledElsewhere,
 )
 
 

@@ -68,6 +68,15 @@ _DATA: dict[str, dict[str, Any]] = {
     "link.retry.v1": {**_BY_USER_17, "reason": "The bank's page hangs"},
     "link.extend.v1": {**_BY_USER_17, "reason": "The customer asked for a week", "expires_in": "P7D"},
     "payment.verify.v1": {**_BY_USER_17, "reason": "The customer says that he paid"},
+    "invoice.settled_elsewhere.v1": {
+        **_BY_USER_17,
+        "reason": "Came by bank transfer",
+        "amount_minor": 150000000,
+        "currency": "AMD",
+        "method": "bank_transfer",
+        "reference": "PO 4711",
+        "settled_at": "2026-11-23T09:00:00Z",
+    },
     "command.answered.v1": {
         "command": "link.reissue.v1",
         "crm": "acme-bitrix24",

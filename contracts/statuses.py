@@ -25,6 +25,7 @@ class Flag(StrEnum):
     DUPLICATE = "duplicate"
     PARTIALLY_REFUNDED = "partially_refunded"
     CHARGEBACK = "chargeback"
+    SETTLED_ELSEWHERE = "settled_elsewhere"  # by bank transfer or in cash: somebody said so, no provider did
 
 
 class FiscalStatus(StrEnum):

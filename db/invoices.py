@@ -240,6 +240,12 @@ def set_standing(
     )
 
 
+def settle_elsewhere(tx: Tx, invoice_id: str, *, at: datetime | None) -> None:
+    """Note when the invoice was paid past its link; without a time, now."""
+    noted = update(invoices).where(invoices.c.id == invoice_id)
+    tx.execute(noted.values(settled_elsewhere_at=db_now() if at is None else at))
+
+
 def flags_of(invoice: Row[Any]) -> tuple[Flag, ...]:
     """Return the flags of an invoice row."""
     return tuple(Flag(flag) for flag in json.loads(invoice.flags))

@@ -255,6 +255,7 @@ invoices = Table(
     _word("crm_writer", nullable=True),
     _time("crm_writer_until"),
     _created(),
+    _time("settled_elsewhere_at"),  # past the link, as a person said
     UniqueConstraint("crm", "payable_type", "external_id"),
 )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from contracts.commands import (
     Command,
+    InvoiceSettledElsewhere,
     LinkCancel,
     LinkExtend,
     LinkReissue,
@@ -16,6 +17,7 @@ from contracts.commands import (
     LinkSent,
     PaymentVerify,
 )
+from contracts.money import display
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
 from rules.policy import LinkPolicy
 
@@ -38,6 +40,8 @@ NOT_ALLOWED = "the policy of this link does not allow it"
 class Facts:
     """What a decision needs to know. `attempt`: the invoice's open attempt that is nearest to money, if any."""
 
+    amount_minor: int
+    currency: str
     status: InvoiceStatus
     cancelled_by_crm: bool
     partly_paid: bool
@@ -46,9 +50,11 @@ class Facts:
     policy: LinkPolicy
 
 
-def refusal(command: type[Command], facts: Facts) -> str | None:
+def refusal(command: Command, facts: Facts) -> str | None:
     """Return why the command must not be carried out, or None."""
-    return _RULES[command](facts)
+    if isinstance(command, InvoiceSettledElsewhere):
+        return _settle(command, facts)
+    return _RULES[type(command)](facts)
 
 
 def _resend(facts: Facts) -> str | None:
@@ -80,6 +86,19 @@ def _retry(facts: Facts) -> str | None:
 
 def _extend(facts: Facts) -> str | None:
     return _forbidden(facts.policy.extend) or SETTLED.get(facts.status) or CLOSED.get(facts.link)
+
+
+def _settle(command: InvoiceSettledElsewhere, facts: Facts) -> str | None:
+    if facts.cancelled_by_crm:
+        return "the CRM cancelled the invoice: send a new version of it"
+    if facts.partly_paid:
+        return "a part is paid by the link already: refund it, or send a new version with the rest"
+    if facts.status is not InvoiceStatus.MANUAL_REVIEW and facts.status in SETTLED:
+        return SETTLED[facts.status]
+    if (command.amount_minor, command.currency) != (facts.amount_minor, facts.currency):
+        due = display(facts.amount_minor, facts.currency)
+        return f"the invoice asks for {due}: for another amount send a new version first"
+    return None
 
 
 def _verify(facts: Facts) -> str | None:

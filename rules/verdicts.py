@@ -80,6 +80,12 @@ class InvoiceView:
     link: LinkState | None  # the newest link
     any_open_attempt: bool
     last_attempt: AttemptState | None
+    settled_elsewhere_at: datetime | None = None  # past the link, as a person said
+
+    @property
+    def is_settled_elsewhere(self) -> bool:
+        """Tell whether it was paid past the link, and its CRM still wants it."""
+        return self.settled_elsewhere_at is not None and not self.cancelled
 
     @property
     def cancelled(self) -> bool:
@@ -192,7 +198,7 @@ def stand(view: InvoiceView, money: Iterable[Money]) -> Standing:
         flags=tuple(sorted(_flags(view, captures, balance))),
         paid_minor=balance.captured,
         refunded_minor=balance.returned + balance.charged_back,
-        paid_at=balance.reached_at or _accepted_at(view, captures, balance),
+        paid_at=_paid_at(view, captures, balance),
         verdicts=tuple(verdicts),
         reasons=frozenset(reasons),
     )
@@ -227,9 +233,11 @@ def _balance(view: InvoiceView, facts: list[Money]) -> _Balance:
     )
 
 
-def _accepted_at(view: InvoiceView, captures: list[Money], balance: _Balance) -> datetime | None:
-    """Return when a part came that the policy accepts."""
-    return captures[-1].occurred_at if view.accept_partial and balance.kept > 0 else None
+def _paid_at(view: InvoiceView, captures: list[Money], balance: _Balance) -> datetime | None:
+    """Return when all came, or a part that the policy accepts, or what was paid past the link."""
+    accepted = captures[-1].occurred_at if view.accept_partial and balance.kept > 0 else None
+    elsewhere = view.settled_elsewhere_at if view.is_settled_elsewhere else None
+    return balance.reached_at or accepted or elsewhere
 
 
 def _capture_verdicts(view: InvoiceView, captures: list[Money]) -> list[Verdict]:
@@ -239,6 +247,8 @@ def _capture_verdicts(view: InvoiceView, captures: list[Money]) -> list[Verdict]
         before, running = running, running + fact.amount_minor
         verdicts.append(_amount_verdict(view, before, fact.amount_minor))
         verdicts.extend(_link_verdicts(fact))
+    if captures and view.is_settled_elsewhere:
+        verdicts.append(Verdict("elsewhere.second", "money for an invoice that was paid past its link"))
     if captures and view.cancelled:
         verdicts.append(Verdict("invoice.cancelled", "money for an invoice that its CRM cancelled"))
     return verdicts
@@ -298,6 +308,9 @@ def _reasons(view: InvoiceView, captures: list[Money], balance: _Balance) -> set
     if view.cancelled_at is not None:
         came_later = any(fact.occurred_at > view.cancelled_at for fact in captures)
         reasons.add(Reason.PAID_AFTER_CANCEL if came_later else Reason.CANCELLED_AFTER_PAYMENT)
+    elif view.is_settled_elsewhere:
+        reasons.add(Reason.DUPLICATE)
+        return reasons
     elif balance.peak < view.amount_minor and not view.accept_partial:
         reasons.add(Reason.PARTIAL)
     if balance.kept > view.amount_minor:
@@ -315,7 +328,9 @@ def _paid_twice(view: InvoiceView, captures: list[Money]) -> bool:
 
 
 def _flags(view: InvoiceView, captures: list[Money], balance: _Balance) -> set[Flag]:
-    flags: set[Flag] = set()
+    flags: set[Flag] = {Flag.SETTLED_ELSEWHERE} if view.is_settled_elsewhere else set()
+    if view.is_settled_elsewhere and balance.kept > 0:
+        flags.add(Flag.DUPLICATE)
     if balance.kept > 0 and balance.peak < view.amount_minor:
         flags.add(Flag.PARTIAL)
     if balance.kept > view.amount_minor:
@@ -335,6 +350,8 @@ def _flags(view: InvoiceView, captures: list[Money], balance: _Balance) -> set[F
 def _status(view: InvoiceView, captures: list[Money], balance: _Balance, reasons: set[Reason]) -> InvoiceStatus:
     if reasons & REVIEW_REASONS:
         return InvoiceStatus.MANUAL_REVIEW
+    if view.is_settled_elsewhere:
+        return InvoiceStatus.PAID
     if balance.kept <= 0:
         # A link that was never paid in full was made, or left open, after the money went back: it can be paid.
         paid_by_it = balance.reached_at is not None and captures[-1].link_current

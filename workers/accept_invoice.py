@@ -54,7 +54,7 @@ def _take(
     if decision.arrival not in ("accepted", "cancelled"):
         return
     invoices.add_version(tx, invoice.id, message, version=decision.version, content=content, message_id=deps.claim.id)
-    if invoice.paid_minor > invoice.refunded_minor:
+    if invoice.paid_minor > invoice.refunded_minor or invoice.settled_elsewhere_at is not None:
         detail = "the CRM changed the invoice after money came: decide there, then send a version or refund"
         raise_exception(tx, invoice.id, Reason.CHANGED_AFTER_PAYMENT, detail)
         return

@@ -1,6 +1,7 @@
 """Carry out what a person wants done with a link.
 
-Takes     link.resend, link.sent, link.cancel, link.reissue, link.retry, link.extend, payment.verify, written by intake.
+Takes     link.resend, link.sent, link.cancel, link.reissue, link.retry, link.extend, payment.verify and
+          invoice.settled_elsewhere, written by intake.
 Gives     command.answered to whoever asked; crm.update, attempt.close, attempt.check, link.create, link.expire as each
           needs. Every deed names who and why in the audit trail.
 Twice?    Safe: a wish is carried out once, under the invoice's lock; one that is not allowed is refused with a remedy.
@@ -11,6 +12,7 @@ from datetime import UTC
 
 from contracts.commands import (
     Command,
+    InvoiceSettledElsewhere,
     LinkCancel,
     LinkExtend,
     LinkReissue,
@@ -152,6 +154,30 @@ def verify_payment(message: PaymentVerify, deps: Deps) -> Outcome:
         if not asked:
             return "there is no order that the provider could be asked about"
         return f"the provider is being asked about {len(asked)} orders"
+
+    return carry_out(message, deps, do)
+
+
+@stage(InvoiceSettledElsewhere, schedule=SCHEDULE, time_limit=LIMIT)
+def settle_elsewhere(message: InvoiceSettledElsewhere, deps: Deps) -> Outcome:
+    """Settle the invoice on a person's word; its link and orders close, and money in flight becomes an exception."""
+
+    def do(tx: Tx, target: Target) -> str:
+        at = message.settled_at.astimezone(UTC).isoformat() if message.settled_at else None
+        _write(
+            tx,
+            message,
+            target,
+            "invoice.settled_elsewhere",
+            amount_minor=message.amount_minor,
+            currency=message.currency,
+            method=message.method,
+            reference=message.reference,
+            settled_at=at,
+        )
+        invoices.settle_elsewhere(tx, target.invoice.id, at=message.settled_at)
+        restand(tx, target.invoice.id)
+        return "the invoice is settled; its link is closed"
 
     return carry_out(message, deps, do)
 

@@ -39,7 +39,7 @@ def carry_out(message: Command, deps: Deps, do: Callable[[Tx, Target], str]) -> 
             conclusion.detail = target
         else:
             conclusion.subject = target.invoice.id
-            conclusion.detail = refusal(type(message), _facts(tx, target))
+            conclusion.detail = refusal(message, _facts(tx, target))
             if conclusion.detail is None:
                 conclusion.outcome, conclusion.detail = "done", do(tx, target)
         tx.then(_answer(tx, deps, message, conclusion))
@@ -62,6 +62,8 @@ def _facts(tx: Tx, target: Target) -> Facts:
     invoice = target.invoice
     opened = {AttemptState(attempt.state) for attempt in attempts.open_of_invoice(tx, invoice.id)}
     return Facts(
+        amount_minor=invoice.amount_minor,
+        currency=invoice.currency,
         status=InvoiceStatus(invoice.status),
         cancelled_by_crm=invoices.cancelled_at(tx, invoice) is not None,
         partly_paid=invoice.paid_minor > invoice.refunded_minor,

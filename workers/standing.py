@@ -109,6 +109,7 @@ def _view(tx: Tx, invoice: Record, link: Record | None) -> InvoiceView:
         link=LinkState(link.state) if link else None,
         any_open_attempt=counted.open > 0,
         last_attempt=AttemptState(counted.last) if counted.last else None,
+        settled_elsewhere_at=invoice.settled_elsewhere_at,
     )
 
 

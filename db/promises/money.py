@@ -71,6 +71,16 @@ def _unmatched_in_silence(tx: Tx, within: ColumnElement[bool], bounds: Bounds) -
             yield Suspect((row.id,), named(transactions, (row.id,)), what)
 
 
+def _is_settled_elsewhere() -> ColumnElement[bool]:
+    """True where a person said that it was paid past the link, and the trail says who."""
+    return and_(
+        invoices.c.settled_elsewhere_at.is_not(None),
+        exists(literal(1)).where(
+            audit.c.action == "invoice.settled_elsewhere", audit.c.subject == invoices.c.id, audit.c.reason != ""
+        ),
+    )
+
+
 PROVEN = (
     broken_where(
         4,
@@ -80,6 +90,7 @@ PROVEN = (
             invoices.c.status == InvoiceStatus.PAID.value,
             _sum(_CAPTURE) < invoices.c.amount_minor,
             or_(_sum(_CAPTURE) == 0, ~_accepts_a_part()),
+            ~_is_settled_elsewhere(),
         ),
         "is paid, and captures prove {0} of {1} (minor units)",
         _sum(_CAPTURE),
@@ -96,6 +107,7 @@ PROVEN = (
                 invoices.c.paid_minor > 0,
             ),
             ~exists(literal(1)).where(verdicts.c.invoice_id == invoices.c.id, verdicts.c.rule_id != ""),
+            ~_is_settled_elsewhere(),
         ),
         "is {0}, and no rule decided so",
         invoices.c.status,

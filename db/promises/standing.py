@@ -89,6 +89,7 @@ def _view(invoice: Row[Any], facts: _Facts) -> InvoiceView:
         link=LinkState(newest.state) if newest else None,
         any_open_attempt=any(AttemptState(one.state) in OPEN_ATTEMPTS for one in facts.attempts),
         last_attempt=AttemptState(facts.attempts[-1].state) if facts.attempts else None,
+        settled_elsewhere_at=invoice.settled_elsewhere_at,
     )
 
 

@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from contracts.commands import (
     Command,
     CommandAnswered,
+    InvoiceSettledElsewhere,
     LinkCancel,
     LinkExtend,
     LinkReissue,
@@ -30,17 +31,18 @@ from contracts.evidence import OrderState, ProviderTransaction, TransactionKind
 from contracts.ids import new_id
 from contracts.messages import InvoiceCancelled, Policy
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
-from db import api_keys, audit, links
+from db import api_keys, attempts, audit, links
 from db.prove import prove
 from db.schema import links as link_rows
 from db.types import db_after
 from runtime.checkout import press_pay
+from runtime.checks import request_check
 from runtime.deps import Deps
 from runtime.inbound import Incoming
 from runtime.intake import take
 from runtime.settings import CrmSettings, PolicySettings
 from tests.commands import run, use_settings
-from tests.shop import accept, created, office, open_shop, shop, the_attempt, the_invoice, the_link, work
+from tests.shop import accept, created, office, open_shop, reasons, shop, the_attempt, the_invoice, the_link, work
 from tests.support import DATA_KEY, put
 from web.api import routes
 from web.requests import RequestIds
@@ -251,16 +253,79 @@ def test_verify_finds_a_payment_of_which_nobody_told(deps: Deps) -> None:
     assert any(row.action == "payment.verified" for row in deeds(deps))
 
 
+PAST = {"amount_minor": 10_000, "currency": "AMD", "method": "bank_transfer", "reference": "PO 4711"}
+
+
+def test_what_was_paid_past_the_link_closes_it_and_says_so(deps: Deps) -> None:
+    attempt = open_order(deps)
+    at = datetime(2026, 11, 25, 9, tzinfo=UTC)
+
+    assert give(deps, InvoiceSettledElsewhere, **PAST, settled_at=at).outcome == "done"
+    work(deps, rounds=4)
+
+    invoice, record = the_invoice(deps), office(deps).record
+    assert (invoice.status, json.loads(invoice.flags), invoice.paid_minor) == ("paid", ["settled_elsewhere"], 0)
+    assert (record.status, record.paid_at, record.provider) == (InvoiceStatus.PAID, at, None)
+    assert the_link(deps).state == LinkState.SETTLED
+    assert shop(deps).orders[attempt.reference] is OrderState.CANCELLED
+    assert press_pay(deps, the_link(deps).id).action == "refused"
+    (row,) = [row for row in deeds(deps) if row.action == "invoice.settled_elsewhere"]
+    assert json.loads(row.detail)["reference"] == "PO 4711"
+
+
+def test_money_in_flight_of_an_invoice_that_was_paid_past_its_link_needs_a_person(deps: Deps) -> None:
+    attempt = open_order(deps)
+    give(deps, InvoiceSettledElsewhere, **PAST)
+    pay(deps, attempt)
+
+    invoice = the_invoice(deps)
+    assert (invoice.status, json.loads(invoice.flags)) == ("paid", ["duplicate", "settled_elsewhere"])
+    assert reasons(deps) == {"duplicate_payment"}
+    with deps.database.read() as tx:
+        rules = tx.execute(text("SELECT rule_id FROM verdicts")).scalars().all()
+    assert "elsewhere.second" in rules
+
+    moved = shop(deps).money[attempt.reference]
+    back = moved[0].model_copy(update={"provider_transaction_id": "r", "kind": TransactionKind.REFUND})
+    shop(deps).money[attempt.reference] = (*moved, back)
+    give(deps, PaymentVerify)
+    with deps.database.begin() as tx:
+        request_check(tx, attempts.get(tx, attempt.id))
+    work(deps, rounds=4)
+    assert reasons(deps) == set(), "the second payment went back"
+    assert the_invoice(deps).status == InvoiceStatus.PAID
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"amount_minor": 9_999}, "the invoice asks for"), ({"currency": "USD"}, "the invoice asks for")],
+)
+def test_another_amount_is_not_settled(deps: Deps, changes: dict[str, Any], named: str) -> None:
+    answer = give(deps, InvoiceSettledElsewhere, **{**PAST, **changes})
+    assert (answer.outcome, named in answer.detail) == ("refused", True)
+    assert the_link(deps).state == LinkState.ACTIVE
+
+
+def test_a_new_version_of_what_was_paid_past_its_link_needs_a_person(deps: Deps) -> None:
+    give(deps, InvoiceSettledElsewhere, **PAST)
+    put(deps.database, created(2, 20_000))
+    work(deps, rounds=2)
+    assert (the_invoice(deps).amount_minor, the_invoice(deps).status) == (10_000, InvoiceStatus.PAID)
+    assert reasons(deps) == {"changed_after_payment"}
+
+
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 EVERY = (LinkResend, LinkCancel, LinkReissue, LinkRetry, LinkExtend)
 
 
 def _of(model: type[Command]) -> dict[str, Any]:
+    if model is InvoiceSettledElsewhere:
+        return PAST
     return {"expires_in": timedelta(days=1)} if model is LinkExtend else {}
 
 
-@pytest.mark.parametrize("model", EVERY)
+@pytest.mark.parametrize("model", [*EVERY, InvoiceSettledElsewhere])
 def test_a_paid_invoice_is_left_alone(deps: Deps, model: type[Command]) -> None:
     pay(deps, open_order(deps))
     answer = give(deps, model, **_of(model))
@@ -268,7 +333,7 @@ def test_a_paid_invoice_is_left_alone(deps: Deps, model: type[Command]) -> None:
     assert "paid" in answer.detail
 
 
-@pytest.mark.parametrize("model", EVERY)
+@pytest.mark.parametrize("model", [*EVERY, InvoiceSettledElsewhere])
 def test_a_command_for_an_unknown_invoice_says_so(deps: Deps, model: type[Command]) -> None:
     answer = give(deps, model, invoice_id="nobody", **_of(model))
     assert answer.outcome == "refused"

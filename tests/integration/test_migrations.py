@@ -64,7 +64,12 @@ def described(database):
             rows = tx.execute(text(_CATALOG))
         found = [row for row in rows if not str(row[0]).startswith("alembic_version") and row[2] != "alembic_version"]
     # The order of constraints within a statement says nothing; the order of columns is PostgreSQL's to tell.
-    return {(*row[:3], *sorted(line.strip(" \t,") for line in str(row[3]).splitlines())) for row in found}
+    return {(*row[:3], *sorted(_parts(str(row[3])))) for row in found}
+
+
+def _parts(sql):
+    """The columns and constraints of a statement: what commas outside parentheses part."""
+    return [part.strip(" \t\n") for part in re.split(r",\s+(?![^()]*\))|\n", sql)]
 
 
 _CATALOG = """
