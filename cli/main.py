@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from cli import audit, contract_files, dead, intake, invoice, keys, link, operate, prove, sandboxes, set_up
+from cli import audit, contract_files, dead, intake, invoice, keys, link, operate, prove, sandboxes, set_up, verdicts
 from cli.exits import OK
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 set_up.add_to(app)
 operate.add_to(app)
 prove.add_to(app)
+verdicts.add_to(app)
 app.add_typer(invoice.app, name="invoice")
 app.add_typer(link.app, name="link")
 app.add_typer(dead.app, name="dead")

@@ -14,10 +14,10 @@ from db.hot import Hot
 from db.schema import attempts, links, transactions, verdicts
 from db.tx import Tx
 from db.types import constant
-from rules.verdicts import Money, Verdict
+from rules.verdicts import Money, Verdict, link_then
 
 _MONEY = Hot(
-    select(transactions, links.c.state, links.c.expires_at, links.c.id.label("link_id"))
+    select(transactions, links.c.state, links.c.closed_at, links.c.expires_at, links.c.id.label("link_id"))
     .join(attempts, attempts.c.id == transactions.c.attempt_id)
     .join(links, links.c.id == attempts.c.link_id)
     .where(transactions.c.invoice_id == bindparam("of_invoice"))
@@ -88,7 +88,7 @@ def money_of(tx: Tx, invoice_id: str, newest_link_id: str | None) -> list[Money]
             currency=row.currency,
             occurred_at=row.occurred_at,
             attempt_id=row.attempt_id,
-            link_was=LinkState(row.state),
+            link_was=link_then(LinkState(row.state), row.closed_at, row.occurred_at),
             link_expires_at=row.expires_at,
             link_current=row.link_id == newest_link_id,
             link_id=row.link_id,

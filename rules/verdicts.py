@@ -63,10 +63,15 @@ class Money:
     currency: str
     occurred_at: datetime
     attempt_id: str
-    link_was: LinkState  # before any of this evidence was applied
+    link_was: LinkState  # when it moved
     link_expires_at: datetime
     link_current: bool  # it belongs to the newest link of the invoice
     link_id: str = ""
+
+
+def link_then(state: LinkState, closed_at: datetime | None, at: datetime) -> LinkState:
+    """Return what a link was at a time, given what it is: whoever paid before it was cancelled paid by a good link."""
+    return LinkState.ACTIVE if state is LinkState.CANCELLED and closed_at is not None and at < closed_at else state
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +209,22 @@ def stand(view: InvoiceView, money: Iterable[Money]) -> Standing:
     )
 
 
+def evidence_verdicts(order: OrderState, standing: Standing) -> tuple[Verdict, ...]:
+    """Say what the state of an order means where its money alone does not."""
+    if order is OrderState.HELD:
+        return (Verdict("hold.open", "the money is held at the provider, not captured"),)
+    if order is OrderState.DECLINED and standing.paid_minor:
+        return (Verdict("decline.late", "a decline after money came changes nothing"),)
+    if order is OrderState.PAID and not standing.paid_minor and not standing.verdicts:
+        return (Verdict("word.only", "the provider says paid, and shows no money"),)
+    return ()
+
+
+def evidence_reasons(order: OrderState) -> frozenset[Reason]:
+    """Return the exceptions that the state of an order opens by itself."""
+    return frozenset({Reason.HELD}) if order is OrderState.HELD else frozenset()
+
+
 def _by_time(fact: Money) -> tuple[object, ...]:
     return fact.occurred_at, fact.kind, fact.currency, fact.amount_minor, fact.link_id, fact.link_was, fact.link_current
 
@@ -331,7 +352,7 @@ def _flags(view: InvoiceView, captures: list[Money], balance: _Balance) -> set[F
     flags: set[Flag] = {Flag.SETTLED_ELSEWHERE} if view.is_settled_elsewhere else set()
     if view.is_settled_elsewhere and balance.kept > 0:
         flags.add(Flag.DUPLICATE)
-    if balance.kept > 0 and balance.peak < view.amount_minor:
+    if balance.kept > 0 and balance.peak < view.amount_minor and not view.is_settled_elsewhere:
         flags.add(Flag.PARTIAL)
     if balance.kept > view.amount_minor:
         flags.add(Flag.DUPLICATE if _paid_twice(view, captures) else Flag.OVERPAID)
@@ -359,7 +380,7 @@ def _status(view: InvoiceView, captures: list[Money], balance: _Balance, reasons
         return _status_without_money(view) if open_again else InvoiceStatus.REFUNDED
     # A policy that accepts a part settles the invoice with it; the flag says so.
     reached = balance.peak >= view.amount_minor or view.accept_partial
-    return InvoiceStatus.PAID if reached else _status_without_money(view)
+    return InvoiceStatus.PAID if reached else InvoiceStatus.MANUAL_REVIEW
 
 
 def _status_without_money(view: InvoiceView) -> InvoiceStatus:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 
-from contracts.evidence import Evidence, OrderState
+from contracts.evidence import Evidence
 from contracts.messages import AttemptClose, CrmUpdate, PaymentStatusChanged
 from contracts.results import PaymentResult
 from contracts.statuses import AttemptState, FiscalStatus, InvoiceStatus, LinkState
@@ -22,6 +22,8 @@ from rules.verdicts import (
     Reason,
     Standing,
     attempt_after,
+    evidence_reasons,
+    evidence_verdicts,
     mismatch,
     stand,
 )
@@ -41,7 +43,7 @@ def apply_evidence(tx: Tx, attempt: Record, evidence: Evidence, *, message_id: s
     standing = restand(tx, invoice.id)
     ledger.write_verdicts(
         tx,
-        standing.verdicts,
+        (*standing.verdicts, *evidence_verdicts(evidence.state, standing)),
         invoice_id=invoice.id,
         attempt_id=attempt.id,
         status=standing.status,
@@ -54,11 +56,10 @@ def apply_evidence(tx: Tx, attempt: Record, evidence: Evidence, *, message_id: s
 
 def _keep_evidence_exceptions(tx: Tx, invoice_id: str, evidence: Evidence) -> None:
     """Open and clear the exceptions that a provider's word decides about."""
-    over = {Reason.OUTCOME_UNKNOWN}
-    if evidence.state is OrderState.HELD:
-        exceptions.raise_(tx, invoice_id, Reason.HELD, "the money is held at the provider, not captured")
-    else:
-        over.add(Reason.HELD)
+    true_now = evidence_reasons(evidence.state)
+    for reason in true_now:
+        exceptions.raise_(tx, invoice_id, reason, _DETAILS[reason])
+    over = {Reason.OUTCOME_UNKNOWN, Reason.HELD} - true_now
     if attempt_after(evidence) is not AttemptState.PROCESSING:
         over.add(Reason.NO_EVIDENCE)
     if evidence.transactions:
@@ -142,6 +143,7 @@ _DETAILS = {
     Reason.PAID_AFTER_CANCEL: "money came for a cancelled invoice: refund it, or reopen the invoice",
     Reason.PAID_AFTER_REFUND: "money came after the invoice was refunded: refund it, or settle by hand",
     Reason.CANCELLED_AFTER_PAYMENT: "the CRM cancelled an invoice that was paid: refund it, or reopen the invoice",
+    Reason.HELD: "the money is held at the provider: capture it there, or release it",
     Reason.CHARGEBACK: "the customer's bank took the money back: gather the evidence",
 }
 

@@ -15,7 +15,7 @@ from db.promises.base import Bounds, Check, Finding, Suspect, broken_where, name
 from db.schema import attempts, exceptions, invoices, links, tombstones, transactions, verdicts
 from db.tx import Tx
 from rules.policy import LinkPolicy
-from rules.verdicts import MONEY_REASONS, REVIEW_REASONS, InvoiceView, Money, Reason, Standing, stand
+from rules.verdicts import MONEY_REASONS, REVIEW_REASONS, InvoiceView, Money, Reason, Standing, link_then, stand
 
 _LESSER = (
     InvoiceStatus.PENDING.value,
@@ -104,7 +104,7 @@ def _money(facts: _Facts) -> Iterator[Money]:
                 currency=row.currency,
                 occurred_at=row.occurred_at,
                 attempt_id=row.attempt_id,
-                link_was=LinkState(link.state),
+                link_was=link_then(LinkState(link.state), link.closed_at, row.occurred_at),
                 link_expires_at=link.expires_at,
                 link_current=link is facts.links[-1],
                 link_id=link.id,

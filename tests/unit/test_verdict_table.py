@@ -1,0 +1,64 @@
+"""The verdict table: it holds every rule, the page says what it says, and no combination of facts falls through."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from pathlib import Path
+
+from contracts.evidence import TransactionKind
+from contracts.statuses import InvoiceStatus, LinkState
+from rules.verdict_table import CASES, decide, page
+from rules.verdicts import InvoiceView, Money, Reason, stand
+
+ROOT = Path(__file__).parents[2]
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+ASKED = 100
+
+
+def test_the_reference_page_says_what_the_rules_say() -> None:
+    written = (ROOT / "docs" / "reference" / "verdicts.md").read_text(encoding="utf-8")
+    assert written == page(), "run: paylinks verdicts > docs/reference/verdicts.md"
+
+
+def test_every_rule_decides_in_some_row() -> None:
+    """A rule that no row reaches is one that nobody has thought through, and the pipeline's test would never meet."""
+    source = (ROOT / "rules" / "verdicts.py").read_text(encoding="utf-8")
+    named = set(re.findall(r'"([a-z]+\.[a-z]+|reversal|chargeback)"', source))
+    assert {rule for case in CASES for rule in decide(case).rules} == named
+
+
+def test_the_names_of_the_rows_differ() -> None:
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+def all_money() -> list[Money]:
+    kinds = product(TransactionKind, (40, ASKED, 120), ("AMD", "USD"), LinkState, (True, False))
+    return [
+        Money(kind, amount, currency, NOON, "a", link, NOON + DAY, current, "old" if not current else "new")
+        for kind, amount, currency, link, current in kinds
+    ]
+
+
+def all_views() -> list[InvoiceView]:
+    cancelled = (None, NOON - DAY, NOON + DAY)
+    kinds = product(cancelled, (True, False), (None, *LinkState), (None, NOON - DAY))
+    return [InvoiceView(ASKED, "AMD", at, part, link, False, None, elsewhere) for at, part, link, elsewhere in kinds]
+
+
+def test_no_combination_falls_through() -> None:
+    """One transaction of every kind in every state of link and invoice: it has a rule, and its status is earned."""
+    for view, fact in product(all_views(), all_money()):
+        standing = stand(view, [fact])
+        rules = [verdict.rule_id for verdict in standing.verdicts]
+        assert rules, (view, fact)
+        came = fact.amount_minor if fact.kind is TransactionKind.CAPTURE and fact.currency == "AMD" else 0
+        amounts = [rule for rule in rules if rule.startswith("amount.")]
+        assert len(amounts) == (1 if came else 0), "each capture has one rule about its amount"
+        if standing.status is InvoiceStatus.PAID:
+            earned = came >= ASKED or (view.accept_partial and came > 0) or view.is_settled_elsewhere
+            assert earned, (view, fact)
+        if came and not standing.is_settled:
+            assert standing.status is InvoiceStatus.MANUAL_REVIEW, "money is never passed over in silence"
+        if came and view.is_settled_elsewhere:
+            assert Reason.DUPLICATE in standing.reasons
