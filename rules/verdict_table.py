@@ -159,10 +159,10 @@ def _money(case: Case) -> Iterator[Money]:
 _INTRODUCTION = """\
 # Verdicts
 
-What the rules make of money, printed from the code: `paylinks verdicts > docs/reference/verdicts.md`. A row is one way
-in which money comes; a test drives each through the whole pipeline. Several rules may decide in one row: each transaction
-and each link has its own. Where an invoice stands is computed again from all its money, so the order and the repetition
-of what a provider tells change nothing.
+What the rules make of money, printed from the code: `paylinks verdicts > docs/reference/verdicts.md`. A row is one
+way in which money comes; a test drives each through the whole pipeline. Several rules may decide in one row: each
+transaction and each link has its own. Where an invoice stands is computed again from all its money, so the order
+and the repetition of what a provider tells change nothing.
 """
 
 
