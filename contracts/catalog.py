@@ -38,6 +38,7 @@ QUEUES: dict[type[Message], Queue] = {
     m.InvoiceAccepted: Queue.OUTBOUND,
     m.IntakeRejected: Queue.OUTBOUND,
     m.PaymentStatusChanged: Queue.OUTBOUND,
+    m.LinkWanted: Queue.COMMANDS,
     **dict.fromkeys(COMMANDS, Queue.COMMANDS),
     CommandAnswered: Queue.OUTBOUND,
 }

@@ -91,6 +91,7 @@ _DATA: dict[str, dict[str, Any]] = {
         "causation": _MESSAGE,
     },
     "link.create.v1": {"invoice": _INVOICE, "link": _LINK, "attempt": _ATTEMPT},
+    "link.wanted.v1": {"invoice": _INVOICE, "link": _LINK, "day": "2026-11-30"},
     "link.expire.v1": {"invoice": _INVOICE, "link": _LINK},
     "checkout.start.v1": {"invoice": _INVOICE, "link": _LINK, "attempt": _ATTEMPT},
     "attempt.check.v1": {"invoice": _INVOICE, "attempt": _ATTEMPT, "check_no": 2},

@@ -1,7 +1,7 @@
 """Every message that travels, one frozen model per type, with its deduplication key beside it.
 
     from outside   invoice.created  invoice.cancelled  provider.event
-    between stages link.create  link.expire  checkout.start  attempt.check  attempt.close
+    between stages link.create  link.expire  link.wanted  checkout.start  attempt.check  attempt.close
                    crm.update  crm.check  exception.raised  exception.cleared
     to outside     invoice.accepted  intake.rejected  payment.status_changed
 
@@ -256,6 +256,25 @@ class LinkExpire(Message):
     def key(self) -> str:
         """One end per link, and one more for each time that it was moved."""
         return key_of("link.expire", self.link, *([self.extension] if self.extension else []))
+
+    def subject(self) -> str:
+        """Our invoice."""
+        return self.invoice
+
+
+class LinkWanted(Message):
+    """A customer whose link takes no payment any more asks for a new one."""
+
+    TYPE: ClassVar[str] = "link.wanted.v1"
+    FINGERPRINT: ClassVar[tuple[str, ...]] = ("link", "day")
+
+    invoice: str
+    link: str
+    day: str
+
+    def key(self) -> str:
+        """One request per link and day, however often he asks."""
+        return key_of("link.wanted", self.link, self.day)
 
     def subject(self) -> str:
         """Our invoice."""

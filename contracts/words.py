@@ -79,6 +79,7 @@ _FIELDS: dict[str, str] = {
     "invoice": "Our id of the invoice.",
     "link": "Our id of the link.",
     "attempt": "Our id of the attempt: one order at a payment provider.",
+    "day": "The day of the request, in UTC.",
     "close_no": "Which wish to close this is; a refused one may be wished again.",
     "late": "Whether the task was still being made when the reason went.",
     "check_no": "Which question this is; every one is a wish of its own.",

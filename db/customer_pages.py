@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
+from contracts.evidence import TransactionKind
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
 from db.hot import Hot
-from db.schema import attempts, invoices, links
+from db.schema import attempts, invoices, links, transactions
 from db.tx import Tx
 from db.types import constant, db_now
 from rules.pages import AttemptFacts, PageFacts
@@ -37,6 +38,27 @@ _processing_elsewhere = (
     .correlate(links)
     .exists()
 )
+_by_this_link = attempts.alias("by_this_link")
+_paid_here = (
+    select(transactions.c.id)
+    .join(_by_this_link, _by_this_link.c.id == transactions.c.attempt_id)
+    .where(
+        transactions.c.invoice_id == links.c.invoice_id,
+        transactions.c.kind == constant(TransactionKind.CAPTURE),
+        _by_this_link.c.link_id == links.c.id,
+    )
+    .correlate(links)
+    .exists()
+)
+_refunded_at = (
+    select(func.max(transactions.c.occurred_at))
+    .where(
+        transactions.c.invoice_id == links.c.invoice_id,
+        transactions.c.kind.in_([constant(TransactionKind.REFUND), constant(TransactionKind.REVERSAL)]),
+    )
+    .correlate(links)
+    .scalar_subquery()
+)
 _BY_TOKEN = Hot(
     select(
         links.c.id.label("link_id"),
@@ -46,6 +68,7 @@ _BY_TOKEN = Hot(
         links.c.amount_minor,
         links.c.currency,
         links.c.policy,
+        invoices.c.crm,
         invoices.c.external_id,
         invoices.c.payable_type,
         invoices.c.purpose,
@@ -60,6 +83,8 @@ _BY_TOKEN = Hot(
         attempts.c.expires_at.label("attempt_expires_at"),
         attempts.c.opened_at.label("attempt_opened_at"),
         _processing_elsewhere.label("processing_elsewhere"),
+        _paid_here.label("paid_here"),
+        _refunded_at.label("refunded_at"),
         db_now().label("now"),
     )
     .select_from(
@@ -86,6 +111,15 @@ class CustomerView:
     purpose: str
     locale: str
     paid_at: datetime | None
+    crm: str = ""
+    paid_minor: int = 0  # what is with the merchant now
+    refunded_minor: int = 0
+    refunded_at: datetime | None = None
+
+    @property
+    def remaining_minor(self) -> int:
+        """What is still to be paid."""
+        return max(self.amount_minor - self.paid_minor, 0)
 
 
 def by_token_hash(tx: Tx, token_hash: bytes) -> CustomerView | None:
@@ -106,6 +140,10 @@ def by_token_hash(tx: Tx, token_hash: bytes) -> CustomerView | None:
         purpose=row.purpose,
         locale=row.locale,
         paid_at=row.paid_at,
+        crm=row.crm,
+        paid_minor=max(row.paid_minor - row.refunded_minor, 0),
+        refunded_minor=row.refunded_minor,
+        refunded_at=row.refunded_at,
     )
 
 
@@ -123,6 +161,7 @@ def _facts(row: Any) -> PageFacts:
         partly_paid=row.paid_minor > row.refunded_minor,
         processing_elsewhere=bool(row.processing_elsewhere),
         attempt=attempt,
+        paid_here=bool(row.paid_here),
         attempts_left=(row.attempt_number or 0) < LinkPolicy.kept(row.policy).attempts,
     )
 

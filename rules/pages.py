@@ -16,6 +16,7 @@ class PageState(StrEnum):
     READY = "ready"
     PROCESSING = "processing"  # the customer acted, the provider has not said what came of it
     PAID = "paid"
+    PAID_ELSEWHERE = "paid_elsewhere"  # by another link, or past every link
     FAILED = "failed"  # the newest attempt failed, another may be made
     EXHAUSTED = "exhausted"  # the newest attempt is over, and the policy allows no other
     EXPIRED = "expired"
@@ -35,6 +36,8 @@ class Opening(StrEnum):
     OVER = "over"
 
 
+# Where a new link may be asked for.
+OVER = frozenset({PageState.EXPIRED, PageState.EXHAUSTED})
 # Where Pay is offered.
 PAYABLE = frozenset({PageState.READY, PageState.FAILED})
 
@@ -69,6 +72,7 @@ class PageFacts:
     processing_elsewhere: bool  # money is on its way by another link of the invoice
     attempt: AttemptFacts | None
     attempts_left: bool = True  # the policy allows one more
+    paid_here: bool = True  # money came by this very link
 
     @property
     def opening(self) -> Opening:
@@ -93,6 +97,8 @@ _BY_LINK = {
 
 def page_state(facts: PageFacts) -> PageState:
     """Decide what the page says."""
+    if facts.status is InvoiceStatus.PAID and not facts.paid_here:
+        return PageState.PAID_ELSEWHERE
     decided = _BY_STATUS.get(facts.status) or _BY_LINK.get(facts.link)
     if decided is not None:
         return decided

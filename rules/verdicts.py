@@ -38,6 +38,7 @@ class Reason(StrEnum):
     DEAD_LETTER = "dead_letter"
     HELD = "held_not_captured"
     UNMATCHED_EVENT = "unmatched_event"
+    LINK_WANTED = "link_wanted"
 
 
 # Reasons that make the invoice's status manual_review while they are open. The others need a task, not a new status.

@@ -4,6 +4,7 @@
               ├─ resume ─> the open attempt's page             two tabs, two people: one attempt
               ├─ wait ───> being opened, or asked about        what waits is hurried, never made twice
               └─ refused > paid, closed, under review ...      the page says why
+    ask_for_link ─────────> link.wanted                        a person reissues it
 
 Decided under the invoice's lock, by rules.links and the invoice's status. Nothing here calls a provider.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeVar
 
-from contracts.messages import CheckoutStart, LinkCreate
+from contracts.messages import CheckoutStart, LinkCreate, LinkWanted
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
 from db import attempts, audit, customer_pages, invoices, links, message_store, wishes
 from db.database import Trouble, trouble_of
@@ -29,7 +30,7 @@ from runtime.deps import Deps
 TRIES = 3
 PAUSE_SECONDS = 0.05
 
-_CLOSED = frozenset({InvoiceStatus.PAID, InvoiceStatus.REFUNDED, InvoiceStatus.MANUAL_REVIEW, InvoiceStatus.CANCELLED})
+CLOSED = frozenset({InvoiceStatus.PAID, InvoiceStatus.REFUNDED, InvoiceStatus.MANUAL_REVIEW, InvoiceStatus.CANCELLED})
 # A check may still find money after every end but these; a reserved attempt is unknown to the provider.
 _NOTHING_TO_ASK = frozenset({AttemptState.RESERVED, AttemptState.PAID})
 
@@ -66,6 +67,19 @@ def note_return(deps: Deps, link_id: str, *, request_id: str | None = None) -> b
     return _patiently(lambda: _note_return(deps, link_id, Cause.new(request_id)))
 
 
+def ask_for_link(deps: Deps, link_id: str, *, request_id: str | None = None) -> None:
+    """Pass the customer's wish for a new link on, once a day; nothing where his link can be paid, or nothing is due."""
+    _patiently(lambda: _ask_for_link(deps, link_id, Cause.new(request_id)))
+
+
+def _ask_for_link(deps: Deps, link_id: str, cause: Cause) -> None:
+    with deps.database.begin(cause) as tx:
+        link = links.get(tx, link_id)
+        wish = LinkWanted(invoice=link.invoice_id, link=link.id, day=customer_pages.now(tx).date().isoformat())
+        if wishes.find(tx, wish) is None:  # else whoever presses again and again would fill the table
+            tx.then(wish)
+
+
 def _press_pay(deps: Deps, link_id: str, cause: Cause) -> PayResult:
     with deps.database.begin(cause) as tx:
         invoice = invoices.lock(tx, links.get(tx, link_id).invoice_id)
@@ -91,7 +105,7 @@ def _attempt_in_the_way(tx: Tx, link: Record) -> Record | None:
 
 
 def _decide(tx: Tx, invoice: Record, link: Record, attempt: Record | None, now: datetime) -> PayDecision:
-    if InvoiceStatus(invoice.status) in _CLOSED:
+    if InvoiceStatus(invoice.status) in CLOSED:
         return PayDecision("refused", invoice.status)
     if invoice.paid_minor > invoice.refunded_minor:
         # The link's amount is locked, so this link would take the whole amount on top of what was paid.

@@ -51,6 +51,13 @@ class PolicySettings(Policy):
     model_config = ConfigDict(extra="forbid")
 
 
+class MerchantSettings(_Part):
+    """Whom the customer pays, as the pages say it."""
+
+    name: Annotated[str, Field(max_length=120)] = ""
+    contact: Annotated[str, Field(max_length=200)] = ""  # a telephone number or an address, as people write it
+
+
 class CrmSettings(_Part):
     """One CRM that sends invoices and gets results."""
 
@@ -59,6 +66,7 @@ class CrmSettings(_Part):
     token: SecretStr
     amqp_users: tuple[str, ...] = ()  # AMQP user ids that may speak for it; empty: any
     policy: PolicySettings = PolicySettings()
+    merchant: MerchantSettings | None = None  # none: the deployment's
 
 
 class LinkKey(_Part):
@@ -86,6 +94,7 @@ class Settings(BaseSettings):
     accounts: dict[Slug, AccountSettings] = Field(default_factory=dict)
     crms: dict[Slug, CrmSettings] = Field(default_factory=dict)
     policy: PolicySettings = PolicySettings()
+    merchant: MerchantSettings = MerchantSettings()
     # Currency -> account; "*" is for the rest.
     routing: dict[str, str] = Field(default_factory=dict)
     queue_prefix: Annotated[str, Field(pattern=r"^[a-z0-9._-]{0,40}$")] = "paylinks."
@@ -142,6 +151,11 @@ class Settings(BaseSettings):
         """Return the policy of a link: the invoice's own words, over its CRM's, over the deployment's."""
         known = self.crms.get(crm)
         return LinkPolicy.in_force(self.policy, *([known.policy] if known else []), said)
+
+    def merchant_of(self, crm: str) -> MerchantSettings:
+        """Return whom the customer of an invoice pays."""
+        known = self.crms.get(crm)
+        return known.merchant if known is not None and known.merchant is not None else self.merchant
 
     def account_for(self, currency: str, wanted: str | None) -> str | None:
         """Return the account that takes an invoice: the one it names, else the currency's route, else None."""

@@ -4,6 +4,7 @@
     POST /l/{token}/pay        one attempt however often it is pressed; waits for it, then 303 to the provider
     GET  /l/{token}/continue   where the browser waits on when the provider is slow; only with a ticket of Pay
     GET  /l/{token}/return     back from the provider: asks for a check, proves nothing
+    POST /l/{token}/ask        ask the seller for a new link, where this one is over; once a day, however often
     GET  /l/{token}/status     the same facts as JSON, for the page's script
 
 Everything works without a script: pages that wait refresh themselves with growing pauses, and stop after 10 minutes.
@@ -21,8 +22,8 @@ from contracts.messages import Locale
 from db import customer_pages
 from db.customer_pages import CustomerView
 from db.database import Trouble, trouble_of
-from rules.pages import PAYABLE, Opening, PageState, page_state
-from runtime.checkout import look, note_return
+from rules.pages import OVER, PAYABLE, Opening, PageState, page_state
+from runtime.checkout import ask_for_link, look, note_return
 from runtime.deps import Deps
 from runtime.tokens import token_hash
 from web.paying import Paying, is_coming
@@ -61,6 +62,7 @@ class Pages:
             Route("/l/{token}/continue", self._guarded(self._continue)),
             # Some banks send the customer back by a form.
             Route("/l/{token}/return", self._guarded(self._return), methods=["GET", "POST"]),
+            Route("/l/{token}/ask", self._guarded(self._ask), methods=["GET", "POST"]),
             Route("/l/{token}/status", self._guarded(self._status)),
             Route("/assets/{name}", self._render.asset),
         ]
@@ -133,6 +135,19 @@ class Pages:
         await self._threads.press(lambda: note_return(self._deps, view.link_id, request_id=request_id))
         return self._back(request, view, returned="1")
 
+    async def _ask(self, request: Request) -> Response:
+        if request.method != "POST":
+            return self._see_other(self._address(request))
+        view = await self._find(request)
+        if view is None:
+            return self._not_found(request)
+        if not await self._is_from_our_page(request, view):
+            return self._message(request, "refused", 403, self._language(request, view))
+        if page_state(view.facts) in OVER:
+            request_id = request_id_of(request.scope)
+            await self._threads.press(lambda: ask_for_link(self._deps, view.link_id, request_id=request_id))
+        return self._back(request, view, asked="1")
+
     async def _status(self, request: Request) -> Response:
         view = await self._find(request)
         if view is None:
@@ -167,19 +182,22 @@ class Pages:
         language = self._language(request, view)
         address = self._address(request)
         waits = next_url is not None
+        can_ask = shown in OVER
         page = Shown(
             state=shown,
             language=language,
             address=address,
             pay_url=_with(f"{address}/pay", self._query(request, view)) if can_pay else None,
-            form_token=self._guard.token(view.link_id) if can_pay else "",
+            form_token=self._guard.token(view.link_id) if can_pay or can_ask else "",
+            ask_url=_with(f"{address}/ask", self._query(request, view)) if can_ask else None,
+            has_asked="asked" in request.query_params,
             status_url=f"{address}/status",
             expected=_now(view),
             next_url=next_url,
             refresh_url=refresh_url,
             refresh_seconds=_pause(refreshes) if waits else None,
         )
-        body = self._render.page(page, view)
+        body = self._render.page(page, view, self._deps.settings.merchant_of(view.crm))
         return Response(body, status, self._headers, "text/html")
 
     def _message(self, request: Request, shown: str, status: int, language: Locale, **headers: str) -> Response:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from contracts.messages import Locale
 from db.customer_pages import CustomerView
+from runtime.settings import MerchantSettings
 from runtime.tokens import TOKEN_LENGTH
 from web.formats import format_money, format_time
 from web.texts import LANGUAGES, translator
@@ -35,6 +36,8 @@ class Shown:
     next_url: str | None  # where a waiting page goes when something has; None: the page does not wait
     refresh_url: str
     refresh_seconds: int | None
+    ask_url: str | None = None  # where a new link is asked for
+    has_asked: bool = False
 
 
 class Renderer:
@@ -52,14 +55,21 @@ class Renderer:
         folder = files("web") / "static"
         self._assets = {name: (folder / name).read_bytes() for name in _ASSETS}
 
-    def page(self, shown: Shown, view: CustomerView) -> str:
+    def page(self, shown: Shown, view: CustomerView, merchant: MerchantSettings) -> str:
         """Draw a link's page."""
+
+        def money(amount_minor: int) -> str:
+            return format_money(amount_minor, view.currency, shown.language)
+
         return self._draw(
             "page.html",
             shown.language,
             shown=shown,
             view=view,
-            amount=format_money(view.amount_minor, view.currency, shown.language),
+            merchant=merchant,
+            money=money,
+            amount=money(view.amount_minor),
+            refunded_at=format_time(view.refunded_at) if view.refunded_at else None,
             valid_until=format_time(view.expires_at),
             paid_at=format_time(view.paid_at) if view.paid_at else None,
             reference=view.link_id[-REFERENCE_LENGTH:],

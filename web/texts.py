@@ -21,6 +21,12 @@ TEXTS: dict[str, dict[Locale, str]] = {
     "label.amount": {"hy": "Գումար", "ru": "Сумма", "en": "Amount"},
     "label.valid_until": {"hy": "Հղումը գործում է մինչև", "ru": "Ссылка действует до", "en": "Link valid until"},
     "label.paid_at": {"hy": "Վճարվել է", "ru": "Оплачено", "en": "Paid on"},
+    "label.seller": {"hy": "Վաճառող", "ru": "Продавец", "en": "Seller"},
+    "label.contact": {"hy": "Հարցերի դեպքում", "ru": "Вопросы", "en": "Questions"},
+    "label.paid": {"hy": "Վճարված է", "ru": "Оплачено", "en": "Paid"},
+    "label.remaining": {"hy": "Մնացել է վճարել", "ru": "Осталось оплатить", "en": "Remaining"},
+    "label.refunded": {"hy": "Վերադարձված է", "ru": "Возвращено", "en": "Given back"},
+    "label.refunded_at": {"hy": "Վերադարձի օրը", "ru": "Дата возврата", "en": "Given back on"},
     "label.reference": {
         "hy": "Կոդ՝ աջակցության ծառայության համար",
         "ru": "Код для службы поддержки",
@@ -32,6 +38,12 @@ TEXTS: dict[str, dict[Locale, str]] = {
     "button.continue": {"hy": "Շարունակել վճարումը", "ru": "Продолжить оплату", "en": "Continue the payment"},
     "button.check": {"hy": "Ստուգել կրկին", "ru": "Проверить ещё раз", "en": "Check again"},
     "button.open": {"hy": "Բացել վճարման էջը", "ru": "Открыть страницу оплаты", "en": "Open the payment page"},
+    "button.ask": {"hy": "Խնդրել նոր հղում", "ru": "Попросить новую ссылку", "en": "Ask for a new link"},
+    "asked.text": {
+        "hy": "Ձեր խնդրանքը փոխանցված է վաճառողին։",
+        "ru": "Ваша просьба передана продавцу.",
+        "en": "Your request was passed on to the seller.",
+    },
     "ready.title": {"hy": "Վճարեք առցանց", "ru": "Оплатите онлайн", "en": "Pay online"},
     "ready.text": {
         "hy": "Սեղմեք կոճակը, և կբացվի վճարային համակարգի պաշտպանված էջը։",
@@ -74,6 +86,12 @@ TEXTS: dict[str, dict[Locale, str]] = {
         "hy": "Շնորհակալություն։ Վճարումը հաստատված է։",
         "ru": "Спасибо! Оплата подтверждена.",
         "en": "Thank you. Your payment is confirmed.",
+    },
+    "paid_elsewhere.title": {"hy": "Արդեն վճարված է", "ru": "Уже оплачено", "en": "Already paid"},
+    "paid_elsewhere.text": {
+        "hy": "Վճարումը կատարվել է այլ հղումով կամ այլ եղանակով։ Կրկին վճարել պետք չէ։",
+        "ru": "Оплата прошла по другой ссылке или другим способом. Платить ещё раз не нужно.",
+        "en": "This was paid by another link or in another way. There is no need to pay again.",
     },
     "failed.title": {"hy": "Վճարումը չստացվեց", "ru": "Оплата не прошла", "en": "The payment did not go through"},
     "failed.text": {

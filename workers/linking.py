@@ -36,6 +36,7 @@ def make_link(tx: Tx, deps: Deps, invoice: Record, policy: LinkPolicy, *, actor:
         link=link.id,
         version=invoice.version,
     )
+    exceptions.clear(tx, invoice.id, Reason.LINK_WANTED)
     tx.then(LinkExpire(invoice=invoice.id, link=link.id), delay_seconds=lifetime)
     provider = deps.providers.get(invoice.account)
     if provider is not None and provider.capabilities.opens is Opens.EARLY:

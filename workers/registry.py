@@ -10,6 +10,7 @@ STAGES = (
     "close_attempt",
     "expire_link",
     "command_link",
+    "want_link",
     "read_event",
     "verify_attempt",
     "update_crm",

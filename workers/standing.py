@@ -149,7 +149,9 @@ _DETAILS = {
 
 
 def _close_what_is_open(tx: Tx, invoice_id: str, link: Record | None) -> None:
-    """Close the settled invoice's link and every attempt that could still take money."""
+    """Close the settled invoice's link and every attempt that could still take money; nobody needs a link any more."""
+    if Reason.LINK_WANTED in exceptions.open_reasons(tx, invoice_id):
+        exceptions.clear(tx, invoice_id, Reason.LINK_WANTED)
     if link is not None and link.state in (LinkState.ACTIVE, LinkState.EXPIRED):
         links.move(tx, link.id, LinkState.SETTLED)
     for attempt in attempts.open_of_invoice(tx, invoice_id):

@@ -35,7 +35,7 @@ from db import api_keys, attempts, audit, links
 from db.prove import prove
 from db.schema import links as link_rows
 from db.types import db_after
-from runtime.checkout import press_pay
+from runtime.checkout import ask_for_link, press_pay
 from runtime.checks import request_check
 from runtime.deps import Deps
 from runtime.inbound import Incoming
@@ -312,6 +312,34 @@ def test_a_new_version_of_what_was_paid_past_its_link_needs_a_person(deps: Deps)
     work(deps, rounds=2)
     assert (the_invoice(deps).amount_minor, the_invoice(deps).status) == (10_000, InvoiceStatus.PAID)
     assert reasons(deps) == {"changed_after_payment"}
+
+
+def test_a_customers_wish_for_a_new_link_is_one_task_until_there_is_one(deps: Deps) -> None:
+    expire(deps)
+    for _ in range(3):
+        ask_for_link(deps, the_link(deps).id)
+    work(deps, rounds=3, hurry=False)
+
+    assert reasons(deps) == {"link_wanted"}
+    assert the_invoice(deps).status == InvoiceStatus.EXPIRED, "a wish is no review"
+    assert len(office(deps).tasks) == 1
+
+    give(deps, LinkReissue)
+    work(deps, rounds=3, hurry=False)
+    assert reasons(deps) == set()
+    assert office(deps).closed == list(office(deps).tasks.values())
+
+
+def test_nobody_needs_a_new_link_for_what_is_paid(deps: Deps) -> None:
+    old = open_order(deps)
+    expire(deps)
+    ask_for_link(deps, the_link(deps).id)
+    work(deps, rounds=3, hurry=False)
+    pay(deps, old)
+    assert (reasons(deps), the_invoice(deps).status) == (set(), InvoiceStatus.PAID)
+    ask_for_link(deps, the_link(deps).id)
+    work(deps, rounds=3, hurry=False)
+    assert reasons(deps) == set()
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

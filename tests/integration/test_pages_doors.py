@@ -143,7 +143,7 @@ _numbers = count(1000)
 @pytest.mark.parametrize(
     ("statement", "state"),
     [
-        ("UPDATE invoices SET status = 'paid', paid_at = created_at", "paid"),
+        ("UPDATE invoices SET status = 'paid', paid_at = created_at", "paid_elsewhere"),
         ("UPDATE invoices SET status = 'refunded'", "refunded"),
         ("UPDATE invoices SET status = 'manual_review'", "review"),
         ("UPDATE invoices SET status = 'cancelled'", "cancelled"),
@@ -168,12 +168,30 @@ def test_every_state_has_its_page_and_only_payable_ones_a_button(
     assert page.status_code == 200
     assert state_of(page) == state
     assert f'<html lang="{language}">' in page.text
-    assert ("<form" in page.text) is (state == "ready")
+    assert (f"{case.path}/pay" in page.text) is (state == "ready")
+    assert (f"{case.path}/ask" in page.text) is (state == "expired")
     answer = client.post(f"{case.path}/pay?lang={language}") if state != "ready" else None
     if answer is not None:
         back = case.path if language == "en" else f"{case.path}?lang={language}"
         assert (answer.status_code, answer.headers["location"]) == (303, back)
         assert attempts_of(deps, case.link.id) == []
+
+
+def test_the_wish_for_a_new_link_is_passed_on_once_a_day(deps: Deps, client: httpx.Client, case: Case) -> None:
+    client.post(f"{case.path}/ask")
+    wanted = f"SELECT count(*) FROM messages WHERE type = 'link.wanted.v1' AND subject = '{case.link.invoice_id}'"
+    assert rows(deps, wanted) == [(0,)], "a link that can be paid needs no other"
+    change(deps, f"UPDATE links SET state = 'expired' WHERE id = '{case.link.id}'")
+
+    asked = [client.post(f"{case.path}/ask?lang=ru") for _ in range(5)]
+
+    assert {(one.status_code, one.headers["location"]) for one in asked} == {(303, f"{case.path}?lang=ru&asked=1")}
+    assert "Ваша просьба передана продавцу." in client.get(asked[0].headers["location"]).text
+    assert rows(deps, wanted) == [(1,)]
+    assert rows(deps, "SELECT count(*) FROM message_duplicates") == [(0,)], "who presses again fills no table"
+    assert client.get(f"{case.path}/ask").status_code == 303
+    stranger = client.post(f"{case.path}/ask", headers={"sec-fetch-site": "cross-site"})
+    assert stranger.status_code == 403
 
 
 def test_a_page_says_what_it_is_for_and_nothing_personal(deps: Deps, client: httpx.Client, case: Case) -> None:

@@ -9,9 +9,12 @@ from string import Formatter
 import pytest
 
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
+from db.customer_pages import CustomerView
 from rules.links import may_pay
 from rules.pages import PAYABLE, AttemptFacts, Opening, PageFacts, PageState, page_state
+from runtime.settings import CrmSettings, MerchantSettings, Settings
 from web.formats import format_money, format_time
+from web.rendering import Renderer, Shown
 from web.texts import LANGUAGES, TEXTS, language_of, language_of_browser, translator
 
 WEB = Path(__file__).parents[2] / "web"
@@ -82,6 +85,59 @@ def test_the_language_is_one_that_we_speak() -> None:
     assert language_of_browser("") == "en"
 
 
+def drawn(state: PageState, **changes: object) -> str:
+    """A page with money of all kinds on it."""
+    values: dict[str, object] = {
+        "link_id": "01link",
+        "invoice_id": "01invoice",
+        "attempt_id": None,
+        "amount_minor": 10_000,
+        "facts": facts_of_all_kinds()[0],
+        "currency": "USD",
+        "expires_at": NOW,
+        "external_id": "INV-7",
+        "payable_type": "invoice",
+        "purpose": "Work",
+        "locale": "en",
+        "paid_at": NOW,
+        "paid_minor": 4_000,
+        "refunded_minor": 1_500,
+        "refunded_at": NOW + timedelta(1),
+    }
+    shown = Shown(state, "en", "/l/t", None, "", "/l/t/status", "", None, "", None)
+    view = CustomerView(**{**values, **changes})  # type: ignore[arg-type]
+    return Renderer().page(shown, view, MerchantSettings(name="Nairi <& Co>", contact="+374 10 000000"))
+
+
+def test_a_page_says_who_is_paid_and_whom_to_ask() -> None:
+    for state in PageState:
+        assert "Nairi &lt;&amp; Co&gt;" in drawn(state)
+        assert "+374 10 000000" in drawn(state)
+
+
+def test_a_partly_paid_page_says_what_is_paid_and_what_remains() -> None:
+    text = drawn(PageState.PARTLY_PAID)
+    assert f"40.00{SPACE}$" in text
+    assert f"60.00{SPACE}$" in text
+
+
+@pytest.mark.parametrize("state", [PageState.PAID, PageState.REFUNDED])
+def test_what_was_given_back_is_shown_with_its_date(state: PageState) -> None:
+    text = drawn(state)
+    assert f"15.00{SPACE}$" in text
+    assert "24.11.2026" in text
+    assert "Given back" not in drawn(state, refunded_minor=0, refunded_at=None)
+
+
+def test_the_merchant_is_the_crms_own_where_it_has_one() -> None:
+    own = CrmSettings(adapter="a", base_url="http://x", token="t", merchant=MerchantSettings(name="Own"))
+    given = {"database_url": "sqlite://", "data_keys": ["k"], "link_keys": [{"id": "k1", "secret": "s" * 32}]}
+    settings = Settings(
+        **given, merchant={"name": "All"}, crms={"one": own, "two": own.model_copy(update={"merchant": None})}
+    )
+    assert [settings.merchant_of(crm).name for crm in ("one", "two", "three")] == ["Own", "All", "All"]
+
+
 def facts_of_all_kinds() -> list[PageFacts]:
     attempts: list[AttemptFacts | None] = [None]
     for state, expires, has_page in product(AttemptState, (None, NOW, NOW + timedelta(1)), (True, False)):
@@ -89,7 +145,7 @@ def facts_of_all_kinds() -> list[PageFacts]:
     ends = (NOW - timedelta(1), NOW + timedelta(1))
     kinds = product(LinkState, ends, InvoiceStatus, (True, False), (True, False), attempts, (True, False))
     return [
-        PageFacts(link, end, NOW, status, partly, elsewhere, attempt, left)
+        PageFacts(link, end, NOW, status, partly, elsewhere, attempt, left, paid_here=left)
         for link, end, status, partly, elsewhere, attempt, left in kinds
     ]
 
@@ -118,4 +174,6 @@ def test_pay_is_offered_exactly_where_it_would_not_be_refused() -> None:
 
 def test_a_paid_page_needs_a_paid_invoice() -> None:
     for facts in facts_of_all_kinds():
-        assert (page_state(facts) is PageState.PAID) is (facts.status is InvoiceStatus.PAID)
+        is_paid = page_state(facts) in (PageState.PAID, PageState.PAID_ELSEWHERE)
+        assert is_paid is (facts.status is InvoiceStatus.PAID)
+        assert (page_state(facts) is PageState.PAID) is (is_paid and facts.paid_here)
