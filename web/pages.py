@@ -5,6 +5,7 @@
     GET  /l/{token}/continue   where the browser waits on when the provider is slow; only with a ticket of Pay
     GET  /l/{token}/return     back from the provider: asks for a check, proves nothing
     POST /l/{token}/ask        ask the seller for a new link, where this one is over; once a day, however often
+    GET  /l/{token}/qr.svg     the link as a QR code, to go on with on a telephone
     GET  /l/{token}/status     the same facts as JSON, for the page's script
 
 Everything works without a script: pages that wait refresh themselves with growing pauses, and stop after 10 minutes.
@@ -27,7 +28,7 @@ from runtime.checkout import ask_for_link, look, note_return
 from runtime.deps import Deps
 from runtime.tokens import token_hash
 from web.paying import Paying, is_coming
-from web.rendering import Renderer, Shown, is_token
+from web.rendering import Renderer, Shown, is_token, qr_code
 from web.requests import request_id_of
 from web.security import FormGuard, page_headers
 from web.texts import language_of, language_of_browser
@@ -63,6 +64,7 @@ class Pages:
             # Some banks send the customer back by a form.
             Route("/l/{token}/return", self._guarded(self._return), methods=["GET", "POST"]),
             Route("/l/{token}/ask", self._guarded(self._ask), methods=["GET", "POST"]),
+            Route("/l/{token}/qr.svg", self._guarded(self._qr)),
             Route("/l/{token}/status", self._guarded(self._status)),
             Route("/assets/{name}", self._render.asset),
         ]
@@ -148,6 +150,13 @@ class Pages:
             await self._threads.press(lambda: ask_for_link(self._deps, view.link_id, request_id=request_id))
         return self._back(request, view, asked="1")
 
+    async def _qr(self, request: Request) -> Response:
+        view = await self._find(request)
+        if view is None or page_state(view.facts) not in PAYABLE:
+            return self._not_found(request)
+        url = f"{self._deps.settings.public_base_url.rstrip('/')}{self._address(request)}"
+        return Response(qr_code(url), 200, self._headers, "image/svg+xml")
+
     async def _status(self, request: Request) -> Response:
         view = await self._find(request)
         if view is None:
@@ -191,6 +200,7 @@ class Pages:
             form_token=self._guard.token(view.link_id) if can_pay or can_ask else "",
             ask_url=_with(f"{address}/ask", self._query(request, view)) if can_ask else None,
             has_asked="asked" in request.query_params,
+            qr_url=f"{address}/qr.svg" if can_pay else None,
             status_url=f"{address}/status",
             expected=_now(view),
             next_url=next_url,

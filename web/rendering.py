@@ -1,10 +1,12 @@
 """Turns a link's facts into HTML. Templates escape everything; the texts are in web.texts."""
 
+import io
 import re
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+import segno
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -38,6 +40,7 @@ class Shown:
     refresh_seconds: int | None
     ask_url: str | None = None  # where a new link is asked for
     has_asked: bool = False
+    qr_url: str | None = None
 
 
 class Renderer:
@@ -89,6 +92,13 @@ class Renderer:
             raise HTTPException(404)
         headers = {"cache-control": "public, max-age=3600", "x-content-type-options": "nosniff"}
         return Response(self._assets[name], headers=headers, media_type=_ASSETS[name])
+
+
+def qr_code(url: str) -> bytes:
+    """Draw a QR code (ISO/IEC 18004, level M) as SVG: black on white in both colour schemes, as cameras want it."""
+    drawn = io.BytesIO()
+    segno.make(url, error="m", micro=False).save(drawn, kind="svg", scale=5, border=4, dark="#000", light="#fff")
+    return drawn.getvalue()
 
 
 def is_token(text: str) -> bool:

@@ -39,6 +39,16 @@ TEXTS: dict[str, dict[Locale, str]] = {
     "button.check": {"hy": "Ստուգել կրկին", "ru": "Проверить ещё раз", "en": "Check again"},
     "button.open": {"hy": "Բացել վճարման էջը", "ru": "Открыть страницу оплаты", "en": "Open the payment page"},
     "button.ask": {"hy": "Խնդրել նոր հղում", "ru": "Попросить новую ссылку", "en": "Ask for a new link"},
+    "qr.title": {
+        "hy": "Շարունակել հեռախոսով",
+        "ru": "Продолжить на телефоне",
+        "en": "Go on with a telephone",
+    },
+    "qr.text": {
+        "hy": "Այս հղումը որպես կոդ՝ հեռախոսի տեսախցիկի համար",
+        "ru": "Эта ссылка в виде кода для камеры телефона",
+        "en": "This link as a code for the camera of a telephone",
+    },
     "asked.text": {
         "hy": "Ձեր խնդրանքը փոխանցված է վաճառողին։",
         "ru": "Ваша просьба передана продавцу.",

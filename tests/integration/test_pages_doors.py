@@ -32,6 +32,7 @@ from tests.customer import (
     state_of,
 )
 from tests.services.postgres import conninfo
+from web.rendering import qr_code
 
 BASE_URL = "http://127.0.0.9:9/bank"
 
@@ -175,6 +176,21 @@ def test_every_state_has_its_page_and_only_payable_ones_a_button(
         back = case.path if language == "en" else f"{case.path}?lang={language}"
         assert (answer.status_code, answer.headers["location"]) == (303, back)
         assert attempts_of(deps, case.link.id) == []
+
+
+def test_a_link_is_drawn_as_a_code_while_it_can_be_paid(deps: Deps, client: httpx.Client, case: Case) -> None:
+    page = client.get(case.path)
+    assert f'<img src="{case.path}/qr.svg"' in page.text
+    drawn = client.get(f"{case.path}/qr.svg")
+    assert (drawn.status_code, drawn.headers["content-type"]) == (200, "image/svg+xml")
+    assert drawn.headers["cache-control"] == "no-store"
+    assert drawn.content == qr_code(f"{deps.settings.public_base_url}{case.path}")
+    assert drawn.content.startswith(b"<?xml")
+    assert b"<script" not in drawn.content
+
+    change(deps, f"UPDATE links SET state = 'expired' WHERE id = '{case.link.id}'")
+    assert client.get(f"{case.path}/qr.svg").status_code == 404
+    assert "qr.svg" not in client.get(case.path).text
 
 
 def test_the_wish_for_a_new_link_is_passed_on_once_a_day(deps: Deps, client: httpx.Client, case: Case) -> None:
