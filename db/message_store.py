@@ -17,7 +17,21 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, delete, func, insert, null, select, tuple_, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from contracts.base import Message
@@ -203,6 +217,16 @@ def is_waiting(tx: Tx, message_id: str | None) -> bool:
         return False
     flush(tx)
     found = select(messages.c.id).where(messages.c.id == message_id, messages.c.state == _READY)
+    return tx.execute(found).first() is not None
+
+
+def is_at_hand(tx: Tx, message_id: str | None) -> bool:
+    """Tell whether a message is due or being worked on: not over, and not put off until later."""
+    if message_id is None:
+        return False
+    flush(tx)
+    is_due = (messages.c.state == _READY) & (messages.c.available_at <= db_now())
+    found = select(messages.c.id).where(messages.c.id == message_id, or_(is_due, messages.c.state == _RUNNING))
     return tx.execute(found).first() is not None
 
 
