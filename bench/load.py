@@ -1,6 +1,7 @@
-"""A load generator for the receiver: signed events of 800 bytes, each with an id of its own, over kept connections.
+"""A load generator: over kept connections, signed events of 800 bytes for the receiver, or a page again and again.
 
-    BENCH_SECRET=... python -m bench.load PORT CONNECTIONS SECONDS SERVER_PID
+    BENCH_SECRET=... python -m bench.load PORT CONNECTIONS SECONDS SERVER_PID    events, each with an id of its own
+    BENCH_PAGE=/l/... python -m bench.load PORT CONNECTIONS SECONDS SERVER_PID   GET of this path
 
 A process of its own that does as little as it can: requests are made before the clock starts, one loop sends the next
 one on whatever connection has been answered. Prints what it saw as JSON, with the processor time of both sides.
@@ -75,9 +76,13 @@ def request(secret: bytes, template: bytes) -> bytes:
 
 def run(port: int, connections: int, seconds: float, server_pid: int) -> dict[str, object]:
     """Send for a while; answers of the first second count nothing."""
-    secret = os.environ["BENCH_SECRET"].encode()
-    template = event()
-    requests = [request(secret, template) for _ in range(int(PER_SECOND * (seconds + WARM_SECONDS)))]
+    page = os.environ.get("BENCH_PAGE")
+    if page is not None:
+        requests = [f"GET {page} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: bench\r\n\r\n".encode()]
+    else:
+        secret = os.environ["BENCH_SECRET"].encode()
+        template = event()
+        requests = [request(secret, template) for _ in range(int(PER_SECOND * (seconds + WARM_SECONDS)))]
     unsent = cycle(requests)
     with selectors.DefaultSelector() as selector:
         for _ in range(connections):
@@ -134,10 +139,10 @@ def _exchange(selector: selectors.BaseSelector, unsent: Iterator[bytes], seconds
 
 
 def _is_whole(answer: bytes) -> bool:
-    """Tell whether head and body are there: every server here writes a short JSON body, some in a second packet."""
+    """Tell whether head and body are there: a short JSON body, or a page, some in a second packet."""
     if not answer:
         raise ConnectionError("the server closed a connection")
-    return answer.endswith(b"}") and b"\r\n\r\n" in answer
+    return answer.endswith((b"}", b"</html>")) and b"\r\n\r\n" in answer
 
 
 if __name__ == "__main__":

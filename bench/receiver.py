@@ -47,13 +47,13 @@ def measure(room: Room, *, quick: bool) -> list[Line]:
     results: dict[str, list[Result]] = {"handler": [], "receiver": [], "nothing": []}
     with room.database() as url, Company() as company:
         migrate(room, url)
-        environment = room.environment(database_url=url, accounts={"main": _account(secret)})
+        environment = room.environment(database_url=url, accounts={"main": account(secret)})
         ports = {name: free_port() for name in results}
         children = {
             name: company.start(f"web-{name}", _command(name, str(port)), environment) for name, port in ports.items()
         }
         for name, port in ports.items():
-            wait_for(lambda port=port: _listens(port), seconds=START_SECONDS, what=name, company=company)
+            wait_for(lambda port=port: listens(port), seconds=START_SECONDS, what=name, company=company)
         for number in range(rounds):
             for name, found in results.items():
                 result = _load(ports[name], children[name], seconds, secret)
@@ -92,7 +92,7 @@ def _command(name: str, port: str) -> list[str]:
     return [PYTHON, "-m", "bench.empty_server", name, port]
 
 
-def _account(secret: str) -> dict[str, object]:
+def account(secret: str) -> dict[str, object]:
     return {
         "adapter": "sandbox",
         "base_url": "http://127.0.0.1:1/main",
@@ -101,7 +101,7 @@ def _account(secret: str) -> dict[str, object]:
     }
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

@@ -92,6 +92,7 @@ def opened(environment: dict[str, str]) -> Iterator[Deps]:
     """Our own dependencies inside the benchmark's process, from the environment of a child."""
     names = {name.removeprefix("PAYLINKS_").lower(): value for name, value in environment.items()}
     wanted = {name: names[name] for name in ("database_url", "broker_url", "queue_prefix") if name in names}
+    wanted |= {name: json.loads(names[name]) for name in ("accounts", "crms", "routing") if name in names}
     settings = load_settings(
         data_keys=json.loads(names["data_keys"]), link_keys=json.loads(names["link_keys"]), **wanted
     )

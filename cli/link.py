@@ -151,11 +151,8 @@ def _name_of(deps: "Deps", id_: str) -> dict[str, str]:
         found = timeline.find(tx, id_)
         rows = [invoices.get(tx, invoice_id) for invoice_id in found]
     if len(rows) != 1:
-        say(
-            f"nothing here is called {id_}"
-            if not rows
-            else f"{len(rows)} invoices are called {id_}: name one by our id"
-        )
+        several = f"{len(rows)} invoices are called {id_}: name one by our id"
+        say(several if rows else f"nothing here is called {id_}")
         raise typer.Exit(exits.FAILED)
     return {"crm": rows[0].crm, "type": rows[0].payable_type, "invoice_id": rows[0].external_id}
 

@@ -21,19 +21,19 @@ from contracts.money import display
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
 from rules.policy import LinkPolicy
 
-SETTLED = {
+_SETTLED = {
     InvoiceStatus.PAID: "the invoice is paid: there is nothing left to pay, and what is too much is refunded",
     InvoiceStatus.REFUNDED: "the invoice was paid and refunded: send a new version of it to ask for money again",
     InvoiceStatus.MANUAL_REVIEW: "a person must decide about this invoice first: see its open exception",
 }
-CLOSED = {
+_CLOSED = {
     LinkState.SETTLED: "the link is settled: nothing more is paid by it",
     LinkState.SUPERSEDED: "the link was replaced: only the newest link of an invoice can be paid",
     LinkState.CANCELLED: "the link is cancelled: reissue makes a new one",
     LinkState.EXPIRED: "the link has expired: reissue makes a new one",
 }
-RUNNING = "a payment is running: verify it first, and wait for its end"
-NOT_ALLOWED = "the policy of this link does not allow it"
+_RUNNING = "a payment is running: verify it first, and wait for its end"
+_NOT_ALLOWED = "the policy of this link does not allow it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def refusal(command: Command, facts: Facts) -> str | None:
 
 
 def _resend(facts: Facts) -> str | None:
-    return _forbidden(facts.policy.resend) or SETTLED.get(facts.status) or CLOSED.get(facts.link)
+    return _forbidden(facts.policy.resend) or _SETTLED.get(facts.status) or _CLOSED.get(facts.link)
 
 
 def _sent(facts: Facts) -> str | None:
@@ -68,7 +68,7 @@ def _sent(facts: Facts) -> str | None:
 def _cancel(facts: Facts) -> str | None:
     if facts.link is LinkState.CANCELLED:
         return None  # as it is wanted
-    settled = None if facts.status is InvoiceStatus.MANUAL_REVIEW else SETTLED.get(facts.status)
+    settled = None if facts.status is InvoiceStatus.MANUAL_REVIEW else _SETTLED.get(facts.status)
     return _forbidden(facts.policy.cancel) or settled
 
 
@@ -77,15 +77,15 @@ def _reissue(facts: Facts) -> str | None:
         return "the CRM cancelled the invoice: send a new version of it"
     if facts.partly_paid:
         return "a part is paid already: send a new version with the rest, or refund the part"
-    return _forbidden(facts.policy.reissue) or SETTLED.get(facts.status) or _running(facts)
+    return _forbidden(facts.policy.reissue) or _SETTLED.get(facts.status) or _running(facts)
 
 
 def _retry(facts: Facts) -> str | None:
-    return _forbidden(facts.policy.retry) or SETTLED.get(facts.status) or CLOSED.get(facts.link) or _running(facts)
+    return _forbidden(facts.policy.retry) or _SETTLED.get(facts.status) or _CLOSED.get(facts.link) or _running(facts)
 
 
 def _extend(facts: Facts) -> str | None:
-    return _forbidden(facts.policy.extend) or SETTLED.get(facts.status) or CLOSED.get(facts.link)
+    return _forbidden(facts.policy.extend) or _SETTLED.get(facts.status) or _CLOSED.get(facts.link)
 
 
 def _settle(command: InvoiceSettledElsewhere, facts: Facts) -> str | None:
@@ -93,8 +93,8 @@ def _settle(command: InvoiceSettledElsewhere, facts: Facts) -> str | None:
         return "the CRM cancelled the invoice: send a new version of it"
     if facts.partly_paid:
         return "a part is paid by the link already: refund it, or send a new version with the rest"
-    if facts.status is not InvoiceStatus.MANUAL_REVIEW and facts.status in SETTLED:
-        return SETTLED[facts.status]
+    if facts.status is not InvoiceStatus.MANUAL_REVIEW and facts.status in _SETTLED:
+        return _SETTLED[facts.status]
     if (command.amount_minor, command.currency) != (facts.amount_minor, facts.currency):
         due = display(facts.amount_minor, facts.currency)
         return f"the invoice asks for {due}: for another amount send a new version first"
@@ -106,12 +106,12 @@ def _verify(facts: Facts) -> str | None:
 
 
 def _forbidden(is_allowed: bool) -> str | None:
-    return None if is_allowed else NOT_ALLOWED
+    return None if is_allowed else _NOT_ALLOWED
 
 
 def _running(facts: Facts) -> str | None:
     if facts.attempt is AttemptState.PROCESSING:
-        return RUNNING
+        return _RUNNING
     if facts.attempt is AttemptState.UNKNOWN:
         return "a payment has no known end: look at the provider, then `paylinks invoice give-up-attempt`"
     return None

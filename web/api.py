@@ -269,6 +269,8 @@ def _command(deps: Deps, command_id: str) -> CommandStatus | None:
 def _told(status: CommandStatus) -> Response:
     if status.state == "refused":
         raise _Refusal(409, Problem("command", status.detail or "refused"))
+    if status.state not in ("done", "ready", "running"):
+        raise _Refusal(500, Problem("command", f"{status.state}: support can try it again; name the request id"))
     answer: dict[str, Any] = {
         "status": "done" if status.state == "done" else "accepted",
         "detail": status.detail if status.state == "done" else "waits for a worker",

@@ -513,6 +513,15 @@ def test_over_http_a_command_without_a_worker_is_accepted(client: TestClient, mo
     assert (answer.status_code, answer.json()["status"]) == (202, "accepted")
 
 
+def test_over_http_a_command_that_gave_up_is_told(deps: Deps, client: TestClient) -> None:
+    put(deps.database, LinkResend(**WHO, wish="w"))
+    with deps.database.begin() as tx:
+        tx.execute(text("UPDATE messages SET state = 'dead' WHERE type = 'link.resend.v1'"))
+        (command,) = tx.execute(text("SELECT id FROM messages WHERE type = 'link.resend.v1'")).scalars()
+    answer = client.get(f"/v1/commands/{command}")
+    assert (answer.status_code, "support can try it again" in answer.text) == (500, True)
+
+
 @pytest.mark.parametrize(
     ("name", "body", "status", "named"),
     [
