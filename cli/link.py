@@ -106,6 +106,25 @@ def settled_elsewhere(
     _do("invoice.settled_elsewhere.v1", id_, reason, actor, event_id, json_, **paid)
 
 
+@app.command()
+def review(id_: Id, reason: Reason = "", actor: Actor = None, event_id: EventId = None, json_: Json = False) -> None:
+    """Mark the invoice for review: a task opens, and nobody pays until it is resolved."""
+    _do("invoice.review.v1", id_, reason, actor, event_id, json_)
+
+
+@app.command()
+def resolve(
+    id_: Id,
+    case: Annotated[str, typer.Option(help="Which open exception, as the task names it.")] = "marked_for_review",
+    reason: Reason = "",
+    actor: Actor = None,
+    event_id: EventId = None,
+    json_: Json = False,
+) -> None:
+    """Say that a person has decided about an open exception."""
+    _do("invoice.resolve.v1", id_, reason, actor, event_id, json_, case=case)
+
+
 def _do(
     command: str,
     id_: str,

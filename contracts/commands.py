@@ -1,7 +1,7 @@
 """What a person wants done with the link of an invoice, by AMQP, HTTP or the command line: one frozen model per wish.
 
     link.resend  link.sent  link.cancel  link.reissue  link.retry  link.extend  payment.verify
-    invoice.settled_elsewhere
+    invoice.settled_elsewhere  invoice.review  invoice.resolve
     command.answered    what became of each, to outside
 
 Each names who and why. The same wish sent again (the event's id, or the Idempotency-Key) is one wish.
@@ -13,8 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, AwareDatetime, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from contracts.base import Identifier, Message, ShortText, key_of
-from contracts.base import Slug as CrmName
+from contracts.base import Identifier, Message, ShortText, Slug, key_of
 from contracts.messages import PayableType, sane_lifetime
 from contracts.money import AmountMinor, Currency
 
@@ -28,7 +27,7 @@ class Command(Message):
 
     FINGERPRINT: ClassVar[tuple[str, ...]] = _SAME
 
-    crm: CrmName
+    crm: Slug
     invoice_id: Identifier
     type: PayableType = "invoice"
     actor: Identifier
@@ -120,6 +119,21 @@ class InvoiceSettledElsewhere(Command):
     settled_at: AwareDatetime | None = None
 
 
+class InvoiceReview(Command):
+    """A person must look at this invoice: until he has, nobody pays it."""
+
+    TYPE: ClassVar[str] = "invoice.review.v1"
+
+
+class InvoiceResolve(Command):
+    """A person has decided about an open exception of the invoice."""
+
+    TYPE: ClassVar[str] = "invoice.resolve.v1"
+    FINGERPRINT: ClassVar[tuple[str, ...]] = (*_SAME, "case")
+
+    case: Slug
+
+
 COMMANDS: tuple[type[Command], ...] = (
     LinkResend,
     LinkSent,
@@ -129,6 +143,8 @@ COMMANDS: tuple[type[Command], ...] = (
     LinkExtend,
     PaymentVerify,
     InvoiceSettledElsewhere,
+    InvoiceReview,
+    InvoiceResolve,
 )
 
 
@@ -139,7 +155,7 @@ class CommandAnswered(Message):
     FINGERPRINT: ClassVar[tuple[str, ...]] = ("command", "outcome")
 
     command: str
-    crm: CrmName
+    crm: Slug
     type: PayableType
     invoice_id: Identifier
     actor: Identifier

@@ -77,6 +77,8 @@ _DATA: dict[str, dict[str, Any]] = {
         "reference": "PO 4711",
         "settled_at": "2026-11-23T09:00:00Z",
     },
+    "invoice.review.v1": {**_BY_USER_17, "reason": "The customer disputes the amount"},
+    "invoice.resolve.v1": {**_BY_USER_17, "reason": "Agreed by telephone", "case": "marked_for_review"},
     "command.answered.v1": {
         "command": "link.reissue.v1",
         "crm": "acme-bitrix24",

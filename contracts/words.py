@@ -71,6 +71,7 @@ _FIELDS: dict[str, str] = {
     # from a provider
     "receipt": "The provider's event id where its signature was checked, else one of ours.",
     "received_at": "When it reached us; its timestamp is judged against this.",
+    "case": "Which open exception, as the task names it: marked_for_review.",
     "method": "How it was sent.",
     "query": "The query string as it came.",
     "headers": "The HTTP headers as they came; the signature is among them.",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from contracts.commands import (
     Command,
+    InvoiceResolve,
+    InvoiceReview,
     InvoiceSettledElsewhere,
     LinkCancel,
     LinkExtend,
@@ -20,6 +22,7 @@ from contracts.commands import (
 from contracts.money import display
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
 from rules.policy import LinkPolicy
+from rules.verdicts import BY_WORD
 
 _SETTLED = {
     InvoiceStatus.PAID: "the invoice is paid: there is nothing left to pay, and what is too much is refunded",
@@ -48,12 +51,15 @@ class Facts:
     link: LinkState
     attempt: AttemptState | None
     policy: LinkPolicy
+    open_cases: frozenset[str] = frozenset()
 
 
 def refusal(command: Command, facts: Facts) -> str | None:
     """Return why the command must not be carried out, or None."""
     if isinstance(command, InvoiceSettledElsewhere):
         return _settle(command, facts)
+    if isinstance(command, InvoiceResolve):
+        return _resolve(command, facts)
     return _RULES[type(command)](facts)
 
 
@@ -101,6 +107,19 @@ def _settle(command: InvoiceSettledElsewhere, facts: Facts) -> str | None:
     return None
 
 
+def _resolve(command: InvoiceResolve, facts: Facts) -> str | None:
+    if command.case not in facts.open_cases:
+        known = ", ".join(sorted(facts.open_cases)) or "none"
+        return f"no exception of this name is open here; open are: {known}"
+    if command.case not in BY_WORD:
+        return "this closes by itself when the money, the provider or the CRM says so: the task says what to do"
+    return None
+
+
+def _review(facts: Facts) -> str | None:
+    return None  # a person may always look
+
+
 def _verify(facts: Facts) -> str | None:
     return None  # asking does no harm
 
@@ -125,4 +144,5 @@ _RULES: dict[type[Command], Callable[[Facts], str | None]] = {
     LinkRetry: _retry,
     LinkExtend: _extend,
     PaymentVerify: _verify,
+    InvoiceReview: _review,
 }

@@ -39,6 +39,7 @@ class Reason(StrEnum):
     HELD = "held_not_captured"
     UNMATCHED_EVENT = "unmatched_event"
     LINK_WANTED = "link_wanted"
+    MARKED = "marked_for_review"
 
 
 # Reasons that make the invoice's status manual_review while they are open. The others need a task, not a new status.
@@ -51,6 +52,19 @@ REVIEW_REASONS = frozenset(
         Reason.OUTCOME_UNKNOWN,
         Reason.NO_EVIDENCE,
         Reason.HELD,
+        Reason.MARKED,
+    }
+)
+# What a person may close by saying so. The others follow the money, the provider or the CRM, and close by themselves.
+BY_WORD = frozenset(
+    {
+        Reason.MARKED,
+        Reason.LINK_WANTED,
+        Reason.VERSION_CONFLICT,
+        Reason.CHANGED_AFTER_PAYMENT,
+        Reason.PROVIDER_REFUSED,
+        Reason.DEAD_LETTER,
+        Reason.UNMATCHED_EVENT,
     }
 )
 

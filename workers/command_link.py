@@ -1,7 +1,7 @@
 """Carry out what a person wants done with a link.
 
-Takes     link.resend, link.sent, link.cancel, link.reissue, link.retry, link.extend, payment.verify and
-          invoice.settled_elsewhere, written by intake.
+Takes     link.resend, link.sent, link.cancel, link.reissue, link.retry, link.extend, payment.verify,
+          invoice.settled_elsewhere, invoice.review and invoice.resolve, written by intake.
 Gives     command.answered to whoever asked; crm.update, attempt.close, attempt.check, link.create, link.expire as each
           needs. Every deed names who and why in the audit trail.
 Twice?    Safe: a wish is carried out once, under the invoice's lock; one that is not allowed is refused with a remedy.
@@ -12,6 +12,8 @@ from datetime import UTC
 
 from contracts.commands import (
     Command,
+    InvoiceResolve,
+    InvoiceReview,
     InvoiceSettledElsewhere,
     LinkCancel,
     LinkExtend,
@@ -33,7 +35,7 @@ from runtime.deps import Deps
 from workers.commanding import LIMIT, SCHEDULE, Target, carry_out
 from workers.linking import make_link, supersede
 from workers.stage import Outcome, stage
-from workers.standing import announce, ask_to_close, restand
+from workers.standing import announce, ask_to_close, clear_exception, raise_exception, restand
 
 # What the provider need not be asked about: it never heard of a reserved one, and paid is paid.
 _NOTHING_TO_ASK = frozenset({AttemptState.RESERVED, AttemptState.PAID})
@@ -178,6 +180,30 @@ def settle_elsewhere(message: InvoiceSettledElsewhere, deps: Deps) -> Outcome:
         invoices.settle_elsewhere(tx, target.invoice.id, at=message.settled_at)
         restand(tx, target.invoice.id)
         return "the invoice is settled; its link is closed"
+
+    return carry_out(message, deps, do)
+
+
+@stage(InvoiceReview, schedule=SCHEDULE, time_limit=LIMIT)
+def review_invoice(message: InvoiceReview, deps: Deps) -> Outcome:
+    """Open an exception on a person's word: a task, and nobody pays until it is resolved."""
+
+    def do(tx: Tx, target: Target) -> str:
+        _write(tx, message, target, "invoice.marked")
+        raise_exception(tx, target.invoice.id, Reason.MARKED, f"marked for review: {message.reason}")
+        return "the invoice is under review"
+
+    return carry_out(message, deps, do)
+
+
+@stage(InvoiceResolve, schedule=SCHEDULE, time_limit=LIMIT)
+def resolve_exception(message: InvoiceResolve, deps: Deps) -> Outcome:
+    """Close an exception on a person's word; its task closes by itself."""
+
+    def do(tx: Tx, target: Target) -> str:
+        _write(tx, message, target, "exception.resolved", case=message.case)
+        clear_exception(tx, target.invoice.id, Reason(message.case))
+        return f"{message.case} is resolved"
 
     return carry_out(message, deps, do)
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from contracts.commands import Command, CommandAnswered
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
-from db import attempts, invoices, links
+from db import attempts, exceptions, invoices, links
 from db.tx import Record, Tx
 from rules.commands import Facts, refusal
 from rules.policy import LinkPolicy
@@ -70,6 +70,7 @@ def _facts(tx: Tx, target: Target) -> Facts:
         link=LinkState(target.link.state),
         attempt=next((state for state in _NEAREST if state in opened), None),
         policy=target.policy,
+        open_cases=frozenset(exceptions.open_reasons(tx, invoice.id)),
     )
 
 

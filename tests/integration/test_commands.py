@@ -18,6 +18,8 @@ from starlette.testclient import TestClient
 from contracts.commands import (
     Command,
     CommandAnswered,
+    InvoiceResolve,
+    InvoiceReview,
     InvoiceSettledElsewhere,
     LinkCancel,
     LinkExtend,
@@ -340,6 +342,32 @@ def test_nobody_needs_a_new_link_for_what_is_paid(deps: Deps) -> None:
     ask_for_link(deps, the_link(deps).id)
     work(deps, rounds=3, hurry=False)
     assert reasons(deps) == set()
+
+
+def test_an_invoice_that_is_marked_for_review_is_not_paid_until_that_is_resolved(deps: Deps) -> None:
+    assert give(deps, InvoiceReview, reason="disputed").outcome == "done"
+    work(deps, rounds=2, hurry=False)
+
+    assert (the_invoice(deps).status, reasons(deps)) == (InvoiceStatus.MANUAL_REVIEW, {"marked_for_review"})
+    assert press_pay(deps, the_link(deps).id).action == "refused"
+    assert len(office(deps).tasks) == 1
+
+    assert give(deps, InvoiceResolve, case="marked_for_review", reason="agreed").outcome == "done"
+    work(deps, rounds=2, hurry=False)
+    assert (the_invoice(deps).status, reasons(deps)) == (InvoiceStatus.PENDING, set())
+    assert office(deps).closed == list(office(deps).tasks.values())
+    assert press_pay(deps, the_link(deps).id).action == "new"
+    assert [row.reason for row in deeds(deps) if row.action == "exception.resolved"] == ["agreed"]
+
+
+def test_what_follows_the_money_is_not_resolved_by_a_word(deps: Deps) -> None:
+    pay(deps, open_order(deps), amount=4_000)
+    assert reasons(deps) == {"partial_payment"}
+    refused = give(deps, InvoiceResolve, case="partial_payment")
+    assert (refused.outcome, "closes by itself" in refused.detail) == ("refused", True)
+    unknown = give(deps, InvoiceResolve, case="nothing")
+    assert (unknown.outcome, "open are: partial_payment" in unknown.detail) == ("refused", True)
+    assert reasons(deps) == {"partial_payment"}
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
