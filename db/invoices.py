@@ -246,6 +246,11 @@ def settle_elsewhere(tx: Tx, invoice_id: str, *, at: datetime | None) -> None:
     tx.execute(noted.values(settled_elsewhere_at=db_now() if at is None else at))
 
 
+def forget_settlement(tx: Tx, invoice_id: str) -> None:
+    """Forget that it was paid past its link: its CRM cancelled it, and a next version begins anew."""
+    tx.execute(update(invoices).where(invoices.c.id == invoice_id).values(settled_elsewhere_at=None))
+
+
 def flags_of(invoice: Row[Any]) -> tuple[Flag, ...]:
     """Return the flags of an invoice row."""
     return tuple(Flag(flag) for flag in json.loads(invoice.flags))

@@ -5,6 +5,7 @@ Each answer is a sentence for the person who gave the command: what is in the wa
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from contracts.commands import (
     Command,
@@ -36,6 +37,8 @@ _CLOSED = {
     LinkState.EXPIRED: "the link has expired: reissue makes a new one",
 }
 _RUNNING = "a payment is running: verify it first, and wait for its end"
+# How far a sender's clock may be ahead of ours.
+_SKEW = timedelta(minutes=5)
 _NOT_ALLOWED = "the policy of this link does not allow it"
 
 
@@ -43,6 +46,7 @@ _NOT_ALLOWED = "the policy of this link does not allow it"
 class Facts:
     """What a decision needs to know. `attempt`: the invoice's open attempt that is nearest to money, if any."""
 
+    now: datetime
     amount_minor: int
     currency: str
     status: InvoiceStatus
@@ -101,6 +105,8 @@ def _settle(command: InvoiceSettledElsewhere, facts: Facts) -> str | None:
         return "a part is paid by the link already: refund it, or send a new version with the rest"
     if facts.status is not InvoiceStatus.MANUAL_REVIEW and facts.status in _SETTLED:
         return _SETTLED[facts.status]
+    if command.settled_at is not None and command.settled_at > facts.now + _SKEW:
+        return "settled_at is still to come: send the time of the payment, with its time zone"
     if (command.amount_minor, command.currency) != (facts.amount_minor, facts.currency):
         due = display(facts.amount_minor, facts.currency)
         return f"the invoice asks for {due}: for another amount send a new version first"

@@ -51,6 +51,7 @@ class Incoming:
     traceparent: str | None = None
     idempotency_key: str | None = None  # HTTP only
     bare: type[Message] = InvoiceCreated  # HTTP only: what a body without an envelope is
+    only: type[Message] | None = None  # HTTP only: what alone this address takes
     message_id: str | None = None  # AMQP only: names a body that cannot be read
     received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -107,6 +108,9 @@ def _message(value: dict[str, Any], incoming: Incoming, settings: Settings) -> M
         return _bare(value, incoming, settings)
     envelope = Envelope.parse(value)
     model = inbound_model(envelope.type)
+    if incoming.only not in (None, model):
+        remedy = f"send {incoming.only.TYPE}, or send it to the address of its own"
+        raise ContractError.of("type", f"does not fit this address; {remedy}")
     problems = _routing_problems(envelope.type, incoming)
     try:
         if issubclass(model, ProviderEventReceived):

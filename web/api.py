@@ -128,7 +128,9 @@ async def _send_invoice(deps: Deps, request: Request) -> Response:
     return _answer(await _take(deps, request, key, InvoiceCreated))
 
 
-async def _take(deps: Deps, request: Request, key: ApiKey, bare: type[Message]) -> Taken:
+async def _take(
+    deps: Deps, request: Request, key: ApiKey, bare: type[Message], *, only: type[Message] | None = None
+) -> Taken:
     """Hand the body to intake; raise _Refusal for what it does not take."""
     content_type = _content_type(request)
     idempotency_key = _idempotency_key(request)
@@ -142,6 +144,7 @@ async def _take(deps: Deps, request: Request, key: ApiKey, bare: type[Message]) 
         traceparent=request.headers.get("traceparent"),
         idempotency_key=idempotency_key,
         bare=bare,
+        only=only,
     )
     (taken,) = await run_in_threadpool(take, deps, [incoming])
     if taken.outcome == "rejected":
@@ -231,9 +234,7 @@ async def _send_command(deps: Deps, request: Request) -> Response:
     model = _COMMANDS.get(request.path_params["name"])
     if model is None:
         raise _Refusal(404, Problem("command", f"unknown; use one of {', '.join(sorted(_COMMANDS))}"))
-    taken = await _take(deps, request, key, model)
-    if type(taken.message) is not model:
-        raise _Refusal(400, Problem("type", f"does not fit the address; send {model.TYPE}, or to another address"))
+    taken = await _take(deps, request, key, model, only=model)
     assert taken.message_id is not None  # noqa: S101 - what was taken has an id
     status = await _outcome(deps, taken.message_id)
     return _told(status)

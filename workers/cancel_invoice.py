@@ -27,6 +27,10 @@ def cancel_invoice(message: InvoiceCancelled, deps: Deps) -> Outcome:
         invoices.cancel_through(tx, message.crm, message.type, message.invoice_id, message.version)
         if invoice is None or invoice.version > message.version:
             return DONE
+        if invoice.settled_elsewhere_at is not None:
+            invoices.forget_settlement(tx, invoice.id)
+            actor = f"crm:{message.crm}:{message.cancelled_by or '-'}"
+            audit.write(tx, actor=actor, action="invoice.unsettled", subject=invoice.id, reason=message.reason or "")
         if links.move_active(tx, invoice.id, LinkState.CANCELLED):
             actor = f"crm:{message.crm}:{message.cancelled_by or '-'}"
             audit.write(tx, actor=actor, action="link.cancelled", subject=invoice.id, reason=message.reason or "")

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from contracts.commands import Command, CommandAnswered
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
-from db import attempts, exceptions, invoices, links
+from db import attempts, customer_pages, exceptions, invoices, links
 from db.tx import Record, Tx
 from rules.commands import Facts, refusal
 from rules.policy import LinkPolicy
@@ -62,6 +62,7 @@ def _facts(tx: Tx, target: Target) -> Facts:
     invoice = target.invoice
     opened = {AttemptState(attempt.state) for attempt in attempts.open_of_invoice(tx, invoice.id)}
     return Facts(
+        now=customer_pages.now(tx),
         amount_minor=invoice.amount_minor,
         currency=invoice.currency,
         status=InvoiceStatus(invoice.status),

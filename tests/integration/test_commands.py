@@ -308,6 +308,25 @@ def test_another_amount_is_not_settled(deps: Deps, changes: dict[str, Any], name
     assert the_link(deps).state == LinkState.ACTIVE
 
 
+def test_a_payment_that_is_still_to_come_settles_nothing(deps: Deps) -> None:
+    answer = give(deps, InvoiceSettledElsewhere, **PAST, settled_at=datetime.now(UTC) + timedelta(days=366))
+    assert (answer.outcome, "still to come" in answer.detail) == ("refused", True)
+    assert the_invoice(deps).status == InvoiceStatus.PENDING
+
+
+def test_a_settlement_by_mistake_is_undone_by_the_crm(deps: Deps) -> None:
+    give(deps, InvoiceSettledElsewhere, **PAST)
+    put(deps.database, InvoiceCancelled(crm="office", invoice_id="I-1", version=1))
+    work(deps, rounds=2)
+    assert the_invoice(deps).status == InvoiceStatus.CANCELLED
+
+    put(deps.database, created(2, 20_000))
+    work(deps, rounds=2)
+    assert (the_invoice(deps).status, the_invoice(deps).amount_minor) == (InvoiceStatus.PENDING, 20_000)
+    assert (the_link(deps).state, the_link(deps).amount_minor) == (LinkState.ACTIVE, 20_000)
+    assert press_pay(deps, the_link(deps).id).action == "new"
+
+
 def test_a_new_version_of_what_was_paid_past_its_link_needs_a_person(deps: Deps) -> None:
     give(deps, InvoiceSettledElsewhere, **PAST)
     put(deps.database, created(2, 20_000))
@@ -539,6 +558,14 @@ def test_over_http_a_command_without_a_worker_is_accepted(client: TestClient, mo
     monkeypatch.setattr("web.api.COMMAND_SECONDS", 0.2)
     answer = client.post("/v1/commands/link.resend", json=WHO)
     assert (answer.status_code, answer.json()["status"]) == (202, "accepted")
+
+
+def test_a_command_that_does_not_fit_its_address_is_not_carried_out(deps: Deps, client: TestClient) -> None:
+    event = {"specversion": "1.0", "id": "e", "source": "/crm/office", "type": "link.reissue.v1", "data": WHO}
+    answer = client.post("/v1/commands/link.cancel", json=event)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "type")
+    with deps.database.read() as tx:
+        assert tx.execute(text("SELECT count(*) FROM messages WHERE queue = 'commands'")).scalar_one() == 0
 
 
 def test_over_http_a_command_that_gave_up_is_told(deps: Deps, client: TestClient) -> None:
