@@ -5,9 +5,7 @@ expiry     links that end at the same moment, by one worker process's threads on
 timeline   the whole story of one invoice with a thousand entries, as `paylinks invoice show` and the console read it
 """
 
-import json
 import statistics
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,10 +13,10 @@ from contextlib import contextmanager
 
 from sqlalchemy import func, select, text
 
-from bench.processes import ROOT, Child, Company, wait_for
-from bench.receiver import Result, account, listens
+from bench.processes import Company, wait_for
+from bench.receiver import account, listens, load
 from bench.report import Line, say
-from bench.room import PYTHON, Room, migrate, opened, plain_environment
+from bench.room import PYTHON, Room, migrate, opened
 from contracts.catalog import Queue
 from contracts.commands import LinkResend
 from contracts.ids import new_id
@@ -112,7 +110,7 @@ def _pages(room: Room, rounds: int, seconds: float) -> list[Line]:
         wait_for(lambda: listens(port), seconds=START_SECONDS, what="web", company=company)
         results = []
         for number in range(rounds):
-            results.append(_load(port, web, seconds, path))
+            results.append(load(port, web, seconds, connections=CONNECTIONS, BENCH_PAGE=path))
             say(f"links, round {number + 1} of {rounds}: {results[-1].per_second:.0f} pages/s")
     name = "a link's page, one web process"
     return [
@@ -120,19 +118,6 @@ def _pages(room: Room, rounds: int, seconds: float) -> list[Line]:
         Line(name, f"p50, {CONNECTIONS} connections", "ms", tuple(one.p50_ms for one in results)),
         Line(name, f"p99, {CONNECTIONS} connections", "ms", tuple(one.p99_ms for one in results)),
     ]
-
-
-def _load(port: int, server: Child, seconds: float, path: str) -> Result:
-    command = [PYTHON, "-m", "bench.load", str(port), str(CONNECTIONS), str(seconds), str(server.pid)]
-    environment = plain_environment() | {"BENCH_PAGE": path}
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=seconds + 60, check=False)
-    server.check()
-    if ended.returncode:
-        raise RuntimeError(f"the load generator failed: {ended.stderr.decode()[-2000:]}")
-    result = Result(**json.loads(ended.stdout))
-    if set(result.answers) != {"200"}:
-        raise RuntimeError(f"the pages were answered with {result.answers}")
-    return result
 
 
 # --- expiry ---------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def measure(room: Room, *, quick: bool) -> list[Line]:
             wait_for(lambda port=port: listens(port), seconds=START_SECONDS, what=name, company=company)
         for number in range(rounds):
             for name, found in results.items():
-                result = _load(ports[name], children[name], seconds, secret)
+                result = load(ports[name], children[name], seconds, BENCH_SECRET=secret)
                 found.append(result)
                 say(f"receiver, round {number + 1} of {rounds}: {name} {result.per_second:.0f}/s")
         _verify(url, sum(result.answers["200"] for result in results["receiver"]))
@@ -106,9 +106,10 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _load(port: int, server: Child, seconds: float, secret: str) -> Result:
-    command = [PYTHON, "-m", "bench.load", str(port), str(CONNECTIONS), str(seconds), str(server.pid)]
-    environment = plain_environment() | {"BENCH_SECRET": secret}
+def load(port: int, server: Child, seconds: float, *, connections: int = CONNECTIONS, **what: str) -> Result:
+    """Load a server; `what` is BENCH_SECRET or BENCH_PAGE, as bench.load takes it."""
+    command = [PYTHON, "-m", "bench.load", str(port), str(connections), str(seconds), str(server.pid)]
+    environment = plain_environment() | what
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=seconds + 60, check=False)
     server.check()
     if ended.returncode:
