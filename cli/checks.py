@@ -163,6 +163,8 @@ def _backlog(deps: Deps) -> Iterator[Check]:
         yield Check("queues", "ok", "nothing is late")
     if found.dead:
         yield Check("dead letters", "wrong", f"{found.dead} wait for a person", "paylinks dead list")
+    if found.unmatched:
+        yield Check("money", "wrong", f"{found.unmatched} orders with money are nobody's", "paylinks money list")
     if found.open_rejections:
         yield Check(
             "intake", "wrong", f"{found.open_rejections} bodies wait for review", "paylinks intake rejected list"

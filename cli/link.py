@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import exits
-from cli.output import put, put_json, say
+from cli.output import put, put_json, put_table, say
 from cli.workplace import Actor, Json, Reason, actor_or_user, open_deps, required_reason
 
 if TYPE_CHECKING:
     from db.command_status import CommandStatus
+    from db.tx import Record
+    from runtime.answers import OrderAnswer
     from runtime.deps import Deps
 
 app = typer.Typer(help="The link of an invoice: send, cancel, replace, extend, verify.", no_args_is_help=True)
@@ -21,6 +23,7 @@ PAUSE_SECONDS = 0.1
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The invoice: our id, the CRM's, or crm/id.")]
 EventId = Annotated[str | None, typer.Option("--id", help="Names this wish: the same id again is the same wish.")]
+RefundId = Annotated[str, typer.Argument(metavar="REFUND", help="The refund: our id, as the task names it.")]
 Lifetime = Annotated[str, typer.Option(help="An ISO 8601 duration from PT5M to P366D, counted from now.")]
 
 
@@ -84,8 +87,50 @@ def extend(
 
 @app.command()
 def verify(id_: Id, reason: Reason = "", actor: Actor = None, event_id: EventId = None, json_: Json = False) -> None:
-    """Ask the provider now whether the invoice was paid."""
+    """Ask the provider now whether the invoice was paid, and print its answer beside what we hold."""
     _do("payment.verify.v1", id_, reason, actor, event_id, json_)
+
+
+@app.command()
+def refund(
+    id_: Id,
+    amount_minor: Annotated[int | None, typer.Option(help="What goes back, in minor units; default: all.")] = None,
+    currency: Annotated[str | None, typer.Option(help="ISO 4217, beside an amount.")] = None,
+    payment: Annotated[str | None, typer.Option(help="Which payment: the provider's transaction or order.")] = None,
+    reason: Reason = "",
+    actor: Actor = None,
+    event_id: EventId = None,
+    json_: Json = False,
+) -> None:
+    """Give money back through the provider; above a limit a second person approves it."""
+    back: dict[str, str | int | None] = {"amount_minor": amount_minor, "currency": currency, "payment": payment}
+    _do("payment.refund.v1", id_, reason, actor, event_id, json_, **back)
+
+
+@app.command("approve-refund")
+def approve_refund(
+    id_: Id,
+    refund_id: RefundId,
+    reason: Reason = "",
+    actor: Actor = None,
+    event_id: EventId = None,
+    json_: Json = False,
+) -> None:
+    """Agree to a refund that somebody else asked for."""
+    _do("refund.approve.v1", id_, reason, actor, event_id, json_, refund=refund_id)
+
+
+@app.command("reject-refund")
+def reject_refund(
+    id_: Id,
+    refund_id: RefundId,
+    reason: Reason = "",
+    actor: Actor = None,
+    event_id: EventId = None,
+    json_: Json = False,
+) -> None:
+    """Refuse a refund that waits, or end one that never happened."""
+    _do("refund.reject.v1", id_, reason, actor, event_id, json_, refund=refund_id)
 
 
 @app.command("settled-elsewhere")
@@ -138,10 +183,12 @@ def _do(
     who = actor_or_user(actor)
     with open_deps() as deps:
         name = _name_of(deps, id_)
-        data = {**name, "actor": who, "reason": why, **{key: value for key, value in more.items() if value}}
+        said = {key: value for key, value in more.items() if value not in (None, "")}
+        data = {**name, "actor": who, "reason": why, **said}
         command_id = _taken(deps, command, data, who, event_id)
         status = _outcome(deps, command_id)
         link_url = _url(deps, status)
+        orders = _answers(deps, status)
     if json_:
         put_json(
             {
@@ -151,6 +198,7 @@ def _do(
                 "detail": status.detail,
                 "request_id": status.request_id,
                 "link_url": link_url,
+                "orders": [order.as_json() for order in orders],
             }
         )
     elif not status.is_over:
@@ -159,11 +207,23 @@ def _do(
         put(f"{status.state}: {status.detail}")
         if link_url:
             put(link_url)
+        if orders:
+            rows = [
+                (one.account, one.provider_order_id, one.ours, one.theirs or "cannot be asked", one.asked_at)
+                for one in orders
+            ]
+            put_table(("ACCOUNT", "ORDER", "WE HOLD", "PROVIDER SAYS", "ASKED AT (UTC)"), rows)
     raise typer.Exit(exits.OK if status.state in ("done", "ready", "running") else exits.FAILED)
 
 
 def _name_of(deps: "Deps", id_: str) -> dict[str, str]:
     """Return how the CRM calls the invoice."""
+    invoice = only_invoice(deps, id_)
+    return {"crm": invoice.crm, "type": invoice.payable_type, "invoice_id": invoice.external_id}
+
+
+def only_invoice(deps: "Deps", id_: str) -> "Record":
+    """Return the one invoice that a name means, or say why not and leave."""
     from db import invoices, timeline
 
     with deps.database.read() as tx:
@@ -173,7 +233,7 @@ def _name_of(deps: "Deps", id_: str) -> dict[str, str]:
         several = f"{len(rows)} invoices are called {id_}: name one by our id"
         say(several if rows else f"nothing here is called {id_}")
         raise typer.Exit(exits.FAILED)
-    return {"crm": rows[0].crm, "type": rows[0].payable_type, "invoice_id": rows[0].external_id}
+    return rows[0]
 
 
 def _taken(deps: "Deps", command: str, data: dict[str, Any], actor: str, event_id: str | None) -> str:
@@ -205,6 +265,22 @@ def _outcome(deps: "Deps", command_id: str) -> "CommandStatus":
         if status.is_over or time.monotonic() > until:
             return status
         time.sleep(PAUSE_SECONDS)
+
+
+def _answers(deps: "Deps", status: "CommandStatus") -> "list[OrderAnswer]":
+    """Wait a while for what the providers say, where the command asks them."""
+    from runtime.answers import answers, is_asked_for
+
+    until = time.monotonic() + WAIT_SECONDS
+    while is_asked_for(status):
+        found, is_complete = answers(deps, status)
+        if is_complete:
+            return found
+        if time.monotonic() > until:
+            say("not every provider has answered yet: `paylinks worker --queue webhook-verification`")
+            return found
+        time.sleep(PAUSE_SECONDS)
+    return []
 
 
 def _url(deps: "Deps", status: "CommandStatus") -> str | None:

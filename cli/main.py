@@ -9,7 +9,21 @@ import sys
 
 import typer
 
-from cli import audit, contract_files, dead, intake, invoice, keys, link, operate, prove, sandboxes, set_up, verdicts
+from cli import (
+    audit,
+    contract_files,
+    dead,
+    intake,
+    invoice,
+    keys,
+    link,
+    money,
+    operate,
+    prove,
+    sandboxes,
+    set_up,
+    verdicts,
+)
 from cli.exits import OK
 
 app = typer.Typer(
@@ -24,6 +38,7 @@ prove.add_to(app)
 verdicts.add_to(app)
 app.add_typer(invoice.app, name="invoice")
 app.add_typer(link.app, name="link")
+app.add_typer(money.app, name="money")
 app.add_typer(dead.app, name="dead")
 app.add_typer(intake.app, name="intake")
 app.add_typer(audit.app, name="audit")

@@ -18,6 +18,7 @@ class Queue(StrEnum):
     WEBHOOK_VERIFICATION = "webhook-verification"
     CRM_UPDATE = "crm-update"
     COMMANDS = "commands"
+    REFUNDS = "refunds"
     MANAGER_TASKS = "manager-tasks"
     OUTBOUND = "outbound"
 
@@ -38,6 +39,8 @@ QUEUES: dict[type[Message], Queue] = {
     m.InvoiceAccepted: Queue.OUTBOUND,
     m.IntakeRejected: Queue.OUTBOUND,
     m.PaymentStatusChanged: Queue.OUTBOUND,
+    m.MoneyUnmatched: Queue.OUTBOUND,
+    m.RefundMake: Queue.REFUNDS,
     m.LinkWanted: Queue.COMMANDS,
     **dict.fromkeys(COMMANDS, Queue.COMMANDS),
     CommandAnswered: Queue.OUTBOUND,
@@ -47,7 +50,10 @@ TYPES: dict[str, type[Message]] = {model.TYPE: model for model in QUEUES}
 
 # What others may send us, and what we announce. The rest is ours alone.
 INBOUND: tuple[type[Message], ...] = (m.InvoiceCreated, m.InvoiceCancelled, m.ProviderEventReceived, *COMMANDS)
-OUTBOUND: tuple[type[Message], ...] = (m.InvoiceAccepted, m.IntakeRejected, m.PaymentStatusChanged, CommandAnswered)
+OUTBOUND: tuple[type[Message], ...] = (
+    *(m.InvoiceAccepted, m.IntakeRejected, m.PaymentStatusChanged, m.MoneyUnmatched),
+    CommandAnswered,
+)
 
 # Fields that intake sets itself, whatever a sender writes there.
 SET_BY_INTAKE = frozenset({"wish", "by", "receipt", "received_at"})

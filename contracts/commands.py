@@ -1,6 +1,7 @@
 """What a person wants done with the link of an invoice, by AMQP, HTTP or the command line: one frozen model per wish.
 
-    link.resend  link.sent  link.cancel  link.reissue  link.retry  link.extend  payment.verify
+    link.resend  link.sent  link.cancel  link.reissue  link.retry  link.extend
+    payment.verify  payment.refund  refund.approve  refund.reject
     invoice.settled_elsewhere  invoice.review  invoice.resolve
     command.answered    what became of each, to outside
 
@@ -8,9 +9,9 @@ Each names who and why. The same wish sent again (the event's id, or the Idempot
 """
 
 from datetime import timedelta
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from contracts.base import Identifier, Message, ShortText, Slug, key_of
@@ -104,6 +105,44 @@ class PaymentVerify(Command):
     TYPE: ClassVar[str] = "payment.verify.v1"
 
 
+class PaymentRefund(Command):
+    """Give money of the invoice back, through the provider that took it: all that is left, or a part.
+
+    Where money came by several payments, `payment` says which.
+    """
+
+    TYPE: ClassVar[str] = "payment.refund.v1"
+    FINGERPRINT: ClassVar[tuple[str, ...]] = (*_SAME, "amount_minor", "currency", "payment")
+
+    amount_minor: AmountMinor | None = None
+    currency: Currency | None = None
+    payment: ShortText | None = None
+
+    @model_validator(mode="after")
+    def _an_amount_has_a_currency(self) -> Self:
+        if (self.amount_minor is None) is not (self.currency is None):
+            raise ValueError("amount_minor and currency go together; leave both out to give back all that is left")
+        return self
+
+
+class RefundApprove(Command):
+    """A second person agrees to a refund that waits for one."""
+
+    TYPE: ClassVar[str] = "refund.approve.v1"
+    FINGERPRINT: ClassVar[tuple[str, ...]] = (*_SAME, "refund")
+
+    refund: Identifier
+
+
+class RefundReject(Command):
+    """A person refuses a refund that waits for a second one; no money moves."""
+
+    TYPE: ClassVar[str] = "refund.reject.v1"
+    FINGERPRINT: ClassVar[tuple[str, ...]] = (*_SAME, "refund")
+
+    refund: Identifier
+
+
 class InvoiceSettledElsewhere(Command):
     """The invoice was paid past the link, by bank transfer or in cash: nobody may pay by it any more."""
 
@@ -142,6 +181,9 @@ COMMANDS: tuple[type[Command], ...] = (
     LinkRetry,
     LinkExtend,
     PaymentVerify,
+    PaymentRefund,
+    RefundApprove,
+    RefundReject,
     InvoiceSettledElsewhere,
     InvoiceReview,
     InvoiceResolve,

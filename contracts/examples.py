@@ -15,6 +15,8 @@ _ATTEMPT = "01kb3rh2x4q8t6v1n9m5k3j7gd"
 _CASE = "01kb3sm4c9e2g7j5n1q8t6v3xz"
 _MESSAGE = "01kb3r8v4t6y8z1b3d5f7h9jkm"
 _REJECTION = "01kb3t5n7q2s4v6x8z1b3d5f7h"
+_REFUND = "01kb3v2k9w4r6t8y1b3d5f7h9j"
+_UNMATCHED = "01kb3w7m3p5q8s2v4x6z9b1d3f"
 _REQUEST = "7c9e6679f2a14b0f"
 
 _BY_USER_17 = {"crm": "acme-bitrix24", "invoice_id": "INV-1001", "type": "invoice", "actor": "17"}
@@ -37,6 +39,10 @@ _DATA: dict[str, dict[str, Any]] = {
             "expires_in": "P7D",
             "partial": "review",
             "attempts": 5,
+            "over": "review",
+            "late": "accept",
+            "old_link": "accept",
+            "unsent": "amend",
             **dict.fromkeys(("resend", "cancel", "reissue", "retry", "extend"), True),
         },
     },
@@ -68,6 +74,14 @@ _DATA: dict[str, dict[str, Any]] = {
     "link.retry.v1": {**_BY_USER_17, "reason": "The bank's page hangs"},
     "link.extend.v1": {**_BY_USER_17, "reason": "The customer asked for a week", "expires_in": "P7D"},
     "payment.verify.v1": {**_BY_USER_17, "reason": "The customer says that he paid"},
+    "payment.refund.v1": {
+        **_BY_USER_17,
+        "reason": "Half of it was returned",
+        "amount_minor": 75000000,
+        "currency": "AMD",
+    },
+    "refund.approve.v1": {**_BY_USER_17, "actor": "18", "reason": "Seen the returned goods", "refund": _REFUND},
+    "refund.reject.v1": {**_BY_USER_17, "actor": "18", "reason": "Nothing was returned", "refund": _REFUND},
     "invoice.settled_elsewhere.v1": {
         **_BY_USER_17,
         "reason": "Came by bank transfer",
@@ -98,6 +112,15 @@ _DATA: dict[str, dict[str, Any]] = {
     "checkout.start.v1": {"invoice": _INVOICE, "link": _LINK, "attempt": _ATTEMPT},
     "attempt.check.v1": {"invoice": _INVOICE, "attempt": _ATTEMPT, "check_no": 2},
     "attempt.close.v1": {"invoice": _INVOICE, "attempt": _ATTEMPT, "close_no": 1, "reason": "superseded"},
+    "refund.make.v1": {"refund": _REFUND, "about": _INVOICE},
+    "money.unmatched.v1": {
+        "unmatched": _UNMATCHED,
+        "account": "main-bank",
+        "provider_order_id": "ord_7",
+        "amount_minor": 150000000,
+        "currency": "AMD",
+        "request_id": _REQUEST,
+    },
     "crm.update.v1": {"invoice": _INVOICE, "revision": 3},
     "crm.check.v1": {"invoice": _INVOICE, "check_no": 1},
     "exception.raised.v1": {"invoice": _INVOICE, "exception": _CASE, "reason": "partial_payment", "episode": 1},

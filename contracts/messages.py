@@ -2,8 +2,8 @@
 
     from outside   invoice.created  invoice.cancelled  provider.event
     between stages link.create  link.expire  link.wanted  checkout.start  attempt.check  attempt.close
-                   crm.update  crm.check  exception.raised  exception.cleared
-    to outside     invoice.accepted  intake.rejected  payment.status_changed
+                   refund.make  crm.update  crm.check  exception.raised  exception.cleared
+    to outside     invoice.accepted  intake.rejected  payment.status_changed  money.unmatched
 
 Ids and small facts only. A breaking change is a new version beside the old one, never an edit.
 """
@@ -57,7 +57,11 @@ class Policy(Part):
     """What may be said about the link of an invoice; what is left out is the CRM's or the deployment's to say."""
 
     expires_in: Annotated[timedelta, AfterValidator(sane_lifetime)] | None = None
-    partial: Literal["review", "accept"] | None = None
+    partial: Literal["review", "accept", "collect"] | None = None
+    over: Literal["review", "accept"] | None = None
+    late: Literal["review", "accept"] | None = None
+    old_link: Literal["review", "accept"] | None = None
+    unsent: Literal["amend", "replace"] | None = None
     attempts: Annotated[StrictInt, Field(ge=1, le=100)] | None = None
     resend: bool | None = None
     cancel: bool | None = None
@@ -262,6 +266,25 @@ class LinkExpire(Message):
         return self.invoice
 
 
+class RefundMake(Message):
+    """Give money back at the provider, as it was asked for and agreed to."""
+
+    TYPE: ClassVar[str] = "refund.make.v1"
+    FINGERPRINT: ClassVar[tuple[str, ...]] = ("refund", "decision")
+
+    refund: str
+    about: str
+    decision: str = ""  # the command that agreed to it, or wants it tried again; none: the wish itself
+
+    def key(self) -> str:
+        """One refund, and once more for each decision of a person."""
+        return key_of("refund", self.refund, *([self.decision] if self.decision else []))
+
+    def subject(self) -> str:
+        """Our invoice, or the inbox entry of money that is nobody's."""
+        return self.about
+
+
 class LinkWanted(Message):
     """A customer whose link takes no payment any more asks for a new one."""
 
@@ -428,3 +451,25 @@ class PaymentStatusChanged(Message):
     def subject(self) -> str:
         """Our invoice."""
         return self.invoice
+
+
+class MoneyUnmatched(Message):
+    """Money came by an order that is no invoice's: it is kept until a person assigns or refunds it."""
+
+    TYPE: ClassVar[str] = "money.unmatched.v1"
+    FINGERPRINT: ClassVar[tuple[str, ...]] = ("unmatched",)
+
+    unmatched: str
+    account: Slug
+    provider_order_id: str
+    amount_minor: int
+    currency: str
+    request_id: str
+
+    def key(self) -> str:
+        """One order."""
+        return key_of("money.unmatched", self.unmatched)
+
+    def subject(self) -> str:
+        """The inbox entry."""
+        return self.unmatched

@@ -40,6 +40,16 @@ _PROCESSING_ELSEWHERE = Hot(
         attempts.c.state == constant(AttemptState.PROCESSING),
     )
 )
+_NOTE_ANSWER = Hot(
+    update(attempts)
+    .where(_is_it)
+    .values(
+        provider_order_id=func.coalesce(attempts.c.provider_order_id, bindparam("learned")),
+        told=bindparam("they_say"),
+        told_at=db_now(),
+    )
+    .returning(attempts.c.id)
+)
 _LEARN_ORDER = Hot(
     update(attempts)
     .where(_is_it, attempts.c.provider_order_id.is_(None))
@@ -58,8 +68,11 @@ _SUMMARY = Hot(
 )
 
 
-def reserve(tx: Tx, link: Row[Any], account: str) -> Row[Any]:
-    """Make the link's next attempt, ours alone so far; the caller holds the invoice's lock and saw none open."""
+def reserve(tx: Tx, link: Row[Any], account: str, *, amount_minor: int | None = None) -> Row[Any]:
+    """Make the link's next attempt, ours alone so far; the caller holds the invoice's lock and saw none open.
+
+    Without an amount it asks for the link's.
+    """
     attempt_id = new_id()
     number = select(func.coalesce(func.max(attempts.c.number), 0) + 1).where(attempts.c.link_id == link.id)
     made = insert(attempts).values(
@@ -70,7 +83,7 @@ def reserve(tx: Tx, link: Row[Any], account: str) -> Row[Any]:
         account=account,
         reference=attempt_id,
         state=AttemptState.RESERVED.value,
-        amount_minor=link.amount_minor,
+        amount_minor=link.amount_minor if amount_minor is None else amount_minor,
         currency=link.currency,
     )
     return tx.execute(made.returning(*attempts.c)).one()
@@ -148,6 +161,11 @@ def processing_elsewhere(tx: Tx, invoice_id: str, link_id: str) -> Row[Any] | No
 def learn_order(tx: Tx, attempt_id: str, provider_order_id: str) -> None:
     """Keep the provider's order id when evidence tells it first."""
     _LEARN_ORDER.rows(tx, attempt_id=attempt_id, learned=provider_order_id)
+
+
+def note_answer(tx: Tx, attempt_id: str, *, provider_order_id: str, told: str) -> None:
+    """Keep what the provider said last, and its order's id where evidence tells it first."""
+    _NOTE_ANSWER.rows(tx, attempt_id=attempt_id, learned=provider_order_id, they_say=told)
 
 
 def move(tx: Tx, attempt_id: str, to: AttemptState, *, error: str | None = None) -> bool:

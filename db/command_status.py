@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -26,6 +27,7 @@ class CommandStatus:
     detail: str | None
     request_id: str
     our_invoice: str | None
+    asked_at: datetime
 
     @property
     def is_over(self) -> bool:
@@ -57,4 +59,5 @@ def _status(row: Any, state: str, detail: str | None, our_invoice: str | None) -
         detail=detail,
         request_id=row.request_id,
         our_invoice=our_invoice,
+        asked_at=row.created_at,
     )

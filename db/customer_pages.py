@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import bindparam, func, select
 
 from contracts.evidence import TransactionKind
-from contracts.statuses import AttemptState, InvoiceStatus, LinkState
+from contracts.statuses import AttemptState, Flag, InvoiceStatus, LinkState
 from db.hot import Hot
+from db.invoices import flags_of
 from db.schema import attempts, invoices, links, transactions
 from db.tx import Tx
 from db.types import constant, db_now
@@ -73,6 +74,7 @@ _BY_TOKEN = Hot(
         invoices.c.payable_type,
         invoices.c.purpose,
         invoices.c.status,
+        invoices.c.flags,
         invoices.c.locale,
         invoices.c.paid_minor,
         invoices.c.refunded_minor,
@@ -153,6 +155,7 @@ def _facts(row: Any) -> PageFacts:
         attempt = AttemptFacts(
             AttemptState(row.attempt_state), row.attempt_expires_at, has_page=row.attempt_opened_at is not None
         )
+    policy = LinkPolicy.kept(row.policy)
     return PageFacts(
         link=LinkState(row.link_state),
         expires_at=row.link_expires_at,
@@ -162,7 +165,9 @@ def _facts(row: Any) -> PageFacts:
         processing_elsewhere=bool(row.processing_elsewhere),
         attempt=attempt,
         paid_here=bool(row.paid_here),
-        attempts_left=(row.attempt_number or 0) < LinkPolicy.kept(row.policy).attempts,
+        attempts_left=(row.attempt_number or 0) < policy.attempts,
+        is_short=Flag.PARTIAL in flags_of(row),
+        takes_rest=policy.partial == "collect",
     )
 
 

@@ -1,19 +1,32 @@
 """Exceptions: cases that no rule may close alone. At most one open per invoice and reason, by a unique index."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, insert, select, update
+from sqlalchemy import Row, bindparam, func, insert, or_, select, update
 
 from contracts.ids import new_id
 from contracts.messages import ExceptionCleared, ExceptionRaised
 from db.hot import Hot
 from db.schema import exceptions
 from db.tx import Tx
-from db.types import constant, db_now
+from db.types import Word, constant, db_now
 
 _OPEN = constant("open")
+# How an exception ended that a person closed by saying so; others end when their reason does.
+BY_WORD_OF_A_PERSON = "by_word"
+
 _OPEN_REASONS = Hot(
     select(exceptions.c.reason).where(exceptions.c.invoice_id == bindparam("of_invoice"), exceptions.c.state == _OPEN)
+)
+_OPEN_AND_ACCEPTED = Hot(
+    select(exceptions.c.reason, exceptions.c.state, exceptions.c.closed_at)
+    .where(
+        exceptions.c.invoice_id == bindparam("of_invoice"),
+        or_(exceptions.c.state == _OPEN, exceptions.c.resolution == constant(BY_WORD_OF_A_PERSON)),
+    )
+    .order_by(exceptions.c.id)
 )
 _CLOSE = Hot(
     update(exceptions)
@@ -22,7 +35,7 @@ _CLOSE = Hot(
         exceptions.c.reason == bindparam("of_reason"),
         exceptions.c.state == _OPEN,
     )
-    .values(state="closed", closed_at=db_now())
+    .values(state="closed", closed_at=db_now(), resolution=bindparam("how", type_=Word))
     .returning(exceptions.c.id, exceptions.c.episode)
 )
 
@@ -30,6 +43,23 @@ _CLOSE = Hot(
 def open_reasons(tx: Tx, invoice_id: str) -> set[str]:
     """Return the reasons that are open now."""
     return {row.reason for row in _OPEN_REASONS.rows(tx, of_invoice=invoice_id)}
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """The exceptions of an invoice that count: what is open, and what a person took as it is, and when last."""
+
+    open: set[str]
+    accepted: dict[str, datetime]
+
+
+def cases(tx: Tx, invoice_id: str) -> Cases:
+    """Return what is open, and what a person accepted."""
+    rows = _OPEN_AND_ACCEPTED.rows(tx, of_invoice=invoice_id)
+    return Cases(
+        {row.reason for row in rows if row.state == "open"},
+        {row.reason: row.closed_at for row in rows if row.state != "open"},
+    )
 
 
 def raise_(tx: Tx, invoice_id: str, reason: str, detail: str) -> bool:
@@ -54,9 +84,10 @@ def raise_(tx: Tx, invoice_id: str, reason: str, detail: str) -> bool:
     return True
 
 
-def clear(tx: Tx, invoice_id: str, reason: str) -> bool:
-    """Close an open exception and ask to close its task; False when none is open."""
-    row = _CLOSE.first(tx, of_invoice=invoice_id, of_reason=reason)
+def clear(tx: Tx, invoice_id: str, reason: str, *, by_word: bool = False) -> bool:
+    """Close an open exception and ask to close its task; False when none is open. `by_word`: a person said so."""
+    how = BY_WORD_OF_A_PERSON if by_word else None
+    row = _CLOSE.first(tx, of_invoice=invoice_id, of_reason=reason, how=how)
     if row is None:
         return False
     tx.then(ExceptionCleared(invoice=invoice_id, exception=row.id, reason=reason, episode=row.episode))

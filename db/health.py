@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
+from db import inbox
 from db.database import Database
 from db.schema import messages, rejections
 from db.tx import Tx
@@ -37,6 +38,7 @@ class Backlog:
 
     dead: int
     open_rejections: int
+    unmatched: int  # orders with money that is nobody's
     waiting: dict[str, int]  # queue -> messages that were due before `late_seconds` and that nobody claimed
 
 
@@ -52,5 +54,6 @@ def backlog(tx: Tx, *, late_seconds: float) -> Backlog:
     return Backlog(
         dead=tx.execute(dead).scalar_one(),
         open_rejections=tx.execute(rejected).scalar_one(),
+        unmatched=inbox.count_open(tx),
         waiting={row.queue: row.late for row in tx.execute(late)},
     )

@@ -11,9 +11,9 @@ from contracts.evidence import ProviderTransaction, TransactionKind
 from contracts.ids import new_id
 from contracts.statuses import LinkState
 from db.hot import Hot
-from db.schema import attempts, links, transactions, verdicts
+from db.schema import attempts, links, transactions, unmatched, verdicts
 from db.tx import Tx
-from db.types import constant
+from db.types import constant, db_now
 from rules.verdicts import Money, Verdict, link_then
 
 _MONEY = Hot(
@@ -45,8 +45,9 @@ def record(
     *,
     invoice_id: str | None,
     attempt_id: str | None,
+    unmatched_id: str | None = None,
 ) -> int:
-    """Keep transactions that are new; without an invoice they lie in the unmatched inbox. Return how many were new."""
+    """Keep transactions that are new; without an invoice they lie in the inbox. Return how many were new."""
     made = 0
     for transaction in moved:
         values = {
@@ -59,6 +60,7 @@ def record(
             "occurred_at": transaction.occurred_at,
             "invoice_id": invoice_id,
             "attempt_id": attempt_id,
+            "unmatched_id": unmatched_id,
         }
         into = postgres_insert(transactions) if tx.is_postgres else sqlite_insert(transactions)
         added = tx.execute(into.values(**values).on_conflict_do_nothing().returning(transactions.c.id)).first()
@@ -67,16 +69,22 @@ def record(
 
 
 def _adopt(tx: Tx, values: dict[str, Any]) -> int:
-    """Give an unmatched transaction its invoice once we know it."""
+    """Give a transaction of nobody its invoice once we know it; so its inbox entry is over."""
     if values["invoice_id"] is None:
         return 0
-    unmatched = update(transactions).where(
+    found = update(transactions).where(
         transactions.c.account == values["account"],
         transactions.c.kind == values["kind"],
         transactions.c.provider_transaction_id == values["provider_transaction_id"],
         transactions.c.invoice_id.is_(None),
     )
-    return tx.execute(unmatched.values(invoice_id=values["invoice_id"], attempt_id=values["attempt_id"])).rowcount
+    theirs = {"invoice_id": values["invoice_id"], "attempt_id": values["attempt_id"]}
+    row = tx.execute(found.values(**theirs).returning(transactions.c.unmatched_id)).first()
+    if row is None:
+        return 0
+    entry = update(unmatched).where(unmatched.c.id == row.unmatched_id, unmatched.c.state != "assigned")
+    tx.execute(entry.values(state="assigned", invoice_id=values["invoice_id"], closed_at=db_now()))
+    return 1
 
 
 def money_of(tx: Tx, invoice_id: str, newest_link_id: str | None) -> list[Money]:
@@ -92,6 +100,7 @@ def money_of(tx: Tx, invoice_id: str, newest_link_id: str | None) -> list[Money]
             link_expires_at=row.expires_at,
             link_current=row.link_id == newest_link_id,
             link_id=row.link_id,
+            found_at=row.created_at,
         )
         for row in _MONEY.rows(tx, of_invoice=invoice_id)
     ]

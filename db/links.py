@@ -5,11 +5,11 @@ The token itself is never here: only its hash, and the id of the key that makes 
 
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, insert, select, update
+from sqlalchemy import Row, bindparam, exists, func, insert, select, update
 
 from contracts.statuses import LinkState
 from db.hot import Hot
-from db.schema import invoices, links
+from db.schema import attempts, invoices, links
 from db.tx import Tx
 from db.types import db_after, db_now
 from rules.links import LINK_MOVES, may_leave
@@ -53,6 +53,27 @@ def create(
         expires_at=db_after(lifetime_seconds),
     )
     return tx.execute(made.returning(*links.c)).one()
+
+
+def amend(tx: Tx, link_id: str, invoice: Row[Any], *, policy: str, lifetime_seconds: float) -> bool:
+    """Let an active link that nobody was shown ask what the invoice's newest version asks; False: it was shown.
+
+    A link under which an order was begun is one that somebody was shown.
+    """
+    unused = ~exists().where(attempts.c.link_id == links.c.id)
+    unseen = (links.c.id == link_id, links.c.state == LinkState.ACTIVE.value, links.c.sent_at.is_(None), unused)
+    amended = update(links).where(*unseen)
+    return bool(
+        tx.execute(
+            amended.values(
+                invoice_version=invoice.version,
+                amount_minor=invoice.amount_minor,
+                currency=invoice.currency,
+                policy=policy,
+                expires_at=db_after(lifetime_seconds),
+            )
+        ).rowcount
+    )
 
 
 def get(tx: Tx, link_id: str) -> Row[Any]:

@@ -43,6 +43,7 @@ CHECKS: tuple[Check, ...] = (
     *links.ONE_LIVE,
     *store.DONE_TWICE,
     *outside.ONE_EFFECT,
+    *outside.REFUNDS_FOLLOW,
     *money.PROVEN,
     *money.EXPLAINED,
     *links.THE_LOCK,

@@ -332,6 +332,9 @@ attempts = Table(
     _time("opened_at"),
     _time("ended_at"),
     _created(),
+    _word("told", nullable=True),  # the state that the provider told last, in our words
+    _time("told_at"),
+    _word("unmatched_id", nullable=True),  # an order that was nobody's until a person assigned it
     UniqueConstraint("reference"),
     UniqueConstraint("link_id", "number"),
 )
@@ -354,9 +357,56 @@ transactions = Table(
     _ref("invoice_id", "invoices.id", nullable=True),
     _ref("attempt_id", "attempts.id", nullable=True),
     _created(),
+    _word("unmatched_id", nullable=True),  # the inbox that it lies in, or lay in
     UniqueConstraint("account", "kind", "provider_transaction_id"),
 )
 Index(None, transactions.c.invoice_id)
+Index(None, transactions.c.unmatched_id)
+
+# Orders at a provider that brought money and are nobody's: kept until a person assigns or refunds them.
+unmatched = Table(
+    "unmatched",
+    metadata,
+    _id(),
+    _word("account"),
+    _word("reference"),
+    _word("provider_order_id"),
+    _text("evidence"),  # what the provider said last; nothing personal
+    _word("message_id"),  # the message that asked
+    _word("rule_id"),
+    _word("state"),
+    _ref("invoice_id", "invoices.id", nullable=True),  # whose it became
+    _word("request_id"),
+    _time("closed_at"),
+    _created(),
+    UniqueConstraint("account", "provider_order_id"),
+)
+_partial("ix_unmatched_open", unmatched, "created_at", where="state = 'open'")
+
+# Money that goes back, from the wish to the provider's answer.
+refunds = Table(
+    "refunds",
+    metadata,
+    _id(),
+    _ref("invoice_id", "invoices.id", nullable=True),
+    _ref("attempt_id", "attempts.id", nullable=True),
+    _ref("unmatched_id", "unmatched.id", nullable=True),
+    _word("account"),
+    _word("reference"),
+    _word("provider_order_id"),
+    _money("amount_minor"),
+    _word("currency"),
+    _word("state"),
+    _word("requested_by"),
+    _word("decided_by", nullable=True),  # the second person, where one is needed
+    _word("provider_transaction_id", nullable=True),
+    _text("error", nullable=True),
+    _word("request_id"),
+    _time("ended_at"),
+    _created(),
+)
+Index(None, refunds.c.invoice_id)
+Index(None, refunds.c.unmatched_id)
 
 verdicts = Table(
     "verdicts",
@@ -390,6 +440,7 @@ exceptions = Table(
     _word("request_id"),
     _time("closed_at"),
     _created(),
+    _word("resolution", nullable=True),  # by_word: a person closed it by saying so
     UniqueConstraint("invoice_id", "reason", "episode"),
 )
 _partial("uq_exceptions_one_open", exceptions, "invoice_id", "reason", where="state = 'open'", unique=True)

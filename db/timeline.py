@@ -26,6 +26,7 @@ from db.schema import (
     message_duplicates,
     message_history,
     messages,
+    refunds,
     transactions,
     verdicts,
 )
@@ -97,8 +98,9 @@ def _by_part(tx: Tx, name: str) -> Iterable[str]:
     of_money = select(transactions.c.invoice_id).where(
         transactions.c.provider_transaction_id == name, transactions.c.invoice_id.is_not(None)
     )
+    of_refund = select(refunds.c.invoice_id).where(refunds.c.id == name, refunds.c.invoice_id.is_not(None))
     of_exception = select(exceptions.c.invoice_id).where(or_(exceptions.c.id == name, exceptions.c.task_id == name))
-    for found in (of_link, of_attempt, of_money, of_exception):
+    for found in (of_link, of_attempt, of_money, of_refund, of_exception):
         yield from tx.execute(found).scalars()
 
 
@@ -145,6 +147,7 @@ def of(tx: Tx, invoice_id: str) -> Story:
         *_attempts(tx, invoice_id),
         *_messages(tx, invoice),
         *_money(tx, invoice_id),
+        *_refunds(tx, invoice_id),
         *_exceptions(tx, invoice_id),
         *_deeds(tx, invoice),
     ]
@@ -217,6 +220,20 @@ def _money(tx: Tx, invoice_id: str) -> Iterator[Entry]:
         asked = f", provider's request {row.provider_request_id}" if row.provider_request_id else ""
         text = f"rule {row.rule_id}: {row.verdict}; status {row.status}{asked}"
         yield Entry(row.created_at, "verdict", text, facts, row.request_id)
+
+
+def _refunds(tx: Tx, invoice_id: str) -> Iterator[Entry]:
+    shown = (
+        *("id", "state", "amount_minor", "currency", "provider_order_id", "attempt_id", "requested_by", "decided_by"),
+        *("provider_transaction_id", "error"),
+    )
+    for row in tx.execute(select(refunds).where(refunds.c.invoice_id == invoice_id).order_by(refunds.c.id)):
+        facts = _facts(row, *shown)
+        money = display(row.amount_minor, row.currency)
+        text = f"refund {row.id} of {money} from {row.provider_order_id}, asked for by {row.requested_by}"
+        yield Entry(row.created_at, "refund", text, facts, row.request_id)
+        if row.ended_at:
+            yield Entry(row.ended_at, "refund", f"refund {row.id} {row.state}{_because(row.error)}", facts)
 
 
 def _exceptions(tx: Tx, invoice_id: str) -> Iterator[Entry]:

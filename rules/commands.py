@@ -18,7 +18,10 @@ from contracts.commands import (
     LinkResend,
     LinkRetry,
     LinkSent,
+    PaymentRefund,
     PaymentVerify,
+    RefundApprove,
+    RefundReject,
 )
 from contracts.money import display
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
@@ -85,7 +88,7 @@ def _cancel(facts: Facts) -> str | None:
 def _reissue(facts: Facts) -> str | None:
     if facts.cancelled_by_crm:
         return "the CRM cancelled the invoice: send a new version of it"
-    if facts.partly_paid:
+    if facts.partly_paid and facts.policy.partial != "collect":
         return "a part is paid already: send a new version with the rest, or refund the part"
     return _forbidden(facts.policy.reissue) or _SETTLED.get(facts.status) or _running(facts)
 
@@ -130,6 +133,10 @@ def _verify(facts: Facts) -> str | None:
     return None  # asking does no harm
 
 
+def _refund(facts: Facts) -> str | None:
+    return None  # what is left of which payment decides: rules.refunds
+
+
 def _forbidden(is_allowed: bool) -> str | None:
     return None if is_allowed else _NOT_ALLOWED
 
@@ -150,5 +157,8 @@ _RULES: dict[type[Command], Callable[[Facts], str | None]] = {
     LinkRetry: _retry,
     LinkExtend: _extend,
     PaymentVerify: _verify,
+    PaymentRefund: _refund,
+    RefundApprove: _refund,
+    RefundReject: _refund,
     InvoiceReview: _review,
 }

@@ -25,6 +25,7 @@ class PageState(StrEnum):
     REFUNDED = "refunded"
     REVIEW = "review"
     PARTLY_PAID = "partly_paid"  # the rest is not for this link to take
+    REST = "rest"  # a part is paid, and this link takes the rest
 
 
 class Opening(StrEnum):
@@ -39,7 +40,7 @@ class Opening(StrEnum):
 # Where a new link may be asked for.
 OVER = frozenset({PageState.EXPIRED, PageState.EXHAUSTED})
 # Where Pay is offered.
-PAYABLE = frozenset({PageState.READY, PageState.FAILED})
+PAYABLE = frozenset({PageState.READY, PageState.FAILED, PageState.REST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class PageFacts:
     attempt: AttemptFacts | None
     attempts_left: bool = True  # the policy allows one more
     paid_here: bool = True  # money came by this very link
+    is_short: bool = False  # what is under review is that a part is missing
+    takes_rest: bool = False  # the policy lets this link take what is missing
 
     @property
     def opening(self) -> Opening:
@@ -99,17 +102,21 @@ def page_state(facts: PageFacts) -> PageState:
     """Decide what the page says."""
     if facts.status is InvoiceStatus.PAID and not facts.paid_here:
         return PageState.PAID_ELSEWHERE
+    if facts.status is InvoiceStatus.MANUAL_REVIEW and facts.is_short and facts.paid_here:
+        return PageState.PARTLY_PAID
     decided = _BY_STATUS.get(facts.status) or _BY_LINK.get(facts.link)
     if decided is not None:
         return decided
-    if facts.partly_paid:
-        return PageState.PARTLY_PAID
-    return _by_attempt(facts)
+    if not facts.partly_paid:
+        return _by_attempt(facts)
+    state = _by_attempt(facts) if facts.takes_rest else PageState.PARTLY_PAID
+    return PageState.REST if state is PageState.READY else state
 
 
 def _by_attempt(facts: PageFacts) -> PageState:
     state = facts.attempt.state if facts.attempt else None
-    if facts.processing_elsewhere or state in (AttemptState.PROCESSING, AttemptState.PAID):
+    is_whole = state is AttemptState.PAID and not facts.partly_paid
+    if facts.processing_elsewhere or state is AttemptState.PROCESSING or is_whole:
         return PageState.PROCESSING
     if facts.now >= facts.expires_at and facts.opening in (Opening.NONE, Opening.OVER):
         return PageState.EXPIRED

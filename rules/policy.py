@@ -20,7 +20,11 @@ class LinkPolicy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     expires_in: timedelta = timedelta(days=7)
-    partial: Literal["review", "accept"] = "review"
+    partial: Literal["review", "accept", "collect"] = "review"  # collect: the same link takes the rest
+    over: Literal["review", "accept"] = "review"  # review: a task to give back what is too much
+    late: Literal["review", "accept"] = "accept"
+    old_link: Literal["review", "accept"] = "accept"  # also by a cancelled link
+    unsent: Literal["amend", "replace"] = "amend"  # what a new version does to a link that nobody has seen
     attempts: int = 20
     resend: bool = True
     cancel: bool = True

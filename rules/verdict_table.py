@@ -11,6 +11,7 @@ from typing import Literal
 
 from contracts.evidence import OrderState, TransactionKind
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
+from rules.policy import LinkPolicy
 from rules.verdicts import (
     REVIEW_REASONS,
     InvoiceView,
@@ -23,6 +24,7 @@ from rules.verdicts import (
 
 ASKED = 10_000
 CURRENCY = "AMD"
+_USUAL = LinkPolicy()
 _NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 
@@ -51,7 +53,7 @@ class Case:
     by: By = "link"
     cancelled: Cancelled = "no"
     elsewhere: bool = False
-    accepts_part: bool = False
+    policy: LinkPolicy = _USUAL
     order: OrderState = OrderState.PAID
 
 
@@ -77,13 +79,37 @@ _OTHER = Moved(currency="USD")
 CASES: tuple[Case, ...] = (
     Case("the exact amount", (_PAID,)),
     Case("a part", (_PART,)),
-    Case("a part, and the policy accepts it", (_PART,), accepts_part=True),
+    Case("a part, and the policy accepts it", (_PART,), policy=LinkPolicy(partial="accept")),
+    Case("a part, and the policy waits for the rest", (_PART,), policy=LinkPolicy(partial="collect")),
     Case("a part, then the rest", (_PART, _REST)),
     Case("more than asked", (Moved(amount_minor=ASKED + 500),)),
+    Case(
+        "more than asked, and the policy accepts it",
+        (Moved(amount_minor=ASKED + 500),),
+        policy=LinkPolicy(over="accept"),
+    ),
     Case("another currency", (_OTHER,)),
     Case("the exact amount after the link expired", (_PAID,), by="late"),
+    Case(
+        "the exact amount after the link expired, and a person is to look",
+        (_PAID,),
+        by="late",
+        policy=LinkPolicy(late="review"),
+    ),
     Case("a part after the link expired", (_PART,), by="late"),
+    Case(
+        "a part after the link expired, whose rest was waited for",
+        (_PART,),
+        by="late",
+        policy=LinkPolicy(partial="collect"),
+    ),
     Case("the exact amount by a link that was replaced", (_PAID,), by="old"),
+    Case(
+        "the exact amount by a link that was replaced, and a person is to look",
+        (_PAID,),
+        by="old",
+        policy=LinkPolicy(old_link="review"),
+    ),
     Case("a part by a link that was replaced", (_PART,), by="old"),
     Case("the exact amount by a cancelled link", (_PAID,), by="cancelled"),
     Case("a second payment of a paid invoice", (_PAID, _PAID)),
@@ -114,7 +140,7 @@ def decide(case: Case) -> Decided:
         amount_minor=ASKED,
         currency=CURRENCY,
         cancelled_at={"no": None, "before": _NOON - _HOUR, "after": _NOON + 24 * _HOUR}[case.cancelled],
-        accept_partial=case.accepts_part,
+        policy=case.policy,
         link=_link_now(case),
         any_open_attempt=case.order in (OrderState.HELD, OrderState.PAID) and not case.moved,
         last_attempt=AttemptState.FAILED if case.order is OrderState.DECLINED and not case.moved else None,

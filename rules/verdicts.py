@@ -9,13 +9,16 @@ Money alone decides about paid and refunded: totals are recomputed from every tr
 of evidence change nothing. A state that money has reached is never left for one that only words would give.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from contracts.evidence import Evidence, OrderState, TransactionKind
 from contracts.statuses import AttemptState, Flag, InvoiceStatus, LinkState
+from rules.policy import LinkPolicy
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Reason(StrEnum):
@@ -40,6 +43,11 @@ class Reason(StrEnum):
     UNMATCHED_EVENT = "unmatched_event"
     LINK_WANTED = "link_wanted"
     MARKED = "marked_for_review"
+    LATE = "late_payment"
+    OLD_LINK = "old_link_payment"
+    CHANGED_IN_FLIGHT = "changed_during_payment"
+    REFUND_WAITS = "refund_waits_for_approval"
+    REFUND_FAILED = "refund_failed"
 
 
 # Reasons that make the invoice's status manual_review while they are open. The others need a task, not a new status.
@@ -53,6 +61,22 @@ REVIEW_REASONS = frozenset(
         Reason.NO_EVIDENCE,
         Reason.HELD,
         Reason.MARKED,
+        Reason.LATE,
+        Reason.OLD_LINK,
+    }
+)
+# What a person may accept about money as it is: that holds until more money moves.
+ACCEPTABLE = frozenset(
+    {
+        Reason.PARTIAL,
+        Reason.OVERPAID,
+        Reason.DUPLICATE,
+        Reason.LATE,
+        Reason.OLD_LINK,
+        Reason.PAID_AFTER_CANCEL,
+        Reason.PAID_AFTER_REFUND,
+        Reason.CANCELLED_AFTER_PAYMENT,
+        Reason.CHARGEBACK,
     }
 )
 # What a person may close by saying so. The others follow the money, the provider or the CRM, and close by themselves.
@@ -65,6 +89,8 @@ BY_WORD = frozenset(
         Reason.PROVIDER_REFUSED,
         Reason.DEAD_LETTER,
         Reason.UNMATCHED_EVENT,
+        Reason.REFUND_FAILED,
+        *ACCEPTABLE,
     }
 )
 
@@ -82,6 +108,7 @@ class Money:
     link_expires_at: datetime
     link_current: bool  # it belongs to the newest link of the invoice
     link_id: str = ""
+    found_at: datetime = _LONG_AGO  # when we were told
 
 
 def link_then(state: LinkState, closed_at: datetime | None, at: datetime) -> LinkState:
@@ -96,11 +123,23 @@ class InvoiceView:
     amount_minor: int
     currency: str
     cancelled_at: datetime | None  # by its CRM
-    accept_partial: bool
+    policy: LinkPolicy  # of the newest link
     link: LinkState | None  # the newest link
     any_open_attempt: bool
     last_attempt: AttemptState | None
     settled_elsewhere_at: datetime | None = None  # past the link, as a person said
+    accepted: frozenset[Reason] = frozenset()  # what a person took as it is, after the newest money
+
+    @property
+    def accept_partial(self) -> bool:
+        """Tell whether a part is enough."""
+        return self.policy.partial == "accept" or Reason.PARTIAL in self.accepted
+
+    @property
+    def collects_rest(self) -> bool:
+        """Tell whether the rest may still be paid by the link."""
+        wanted = not self.cancelled and not self.is_settled_elsewhere
+        return self.policy.partial == "collect" and self.link is LinkState.ACTIVE and wanted
 
     @property
     def is_settled_elsewhere(self) -> bool:
@@ -111,6 +150,12 @@ class InvoiceView:
     def cancelled(self) -> bool:
         """Tell whether the CRM wants no money any more."""
         return self.cancelled_at is not None
+
+
+def still_accepted(accepted: Mapping[str, datetime], newest_money: datetime | None) -> frozenset[Reason]:
+    """Return what a person accepted and nothing moved since: `newest_money` is when the last transaction was found."""
+    kept = {Reason(reason) for reason, at in accepted.items() if newest_money is None or at >= newest_money}
+    return frozenset(kept & ACCEPTABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +195,8 @@ MONEY_REASONS = frozenset(
         Reason.PAID_AFTER_REFUND,
         Reason.CANCELLED_AFTER_PAYMENT,
         Reason.CHARGEBACK,
+        Reason.LATE,
+        Reason.OLD_LINK,
     }
 )
 
@@ -210,7 +257,7 @@ def stand(view: InvoiceView, money: Iterable[Money]) -> Standing:
     verdicts = [*_capture_verdicts(view, captures), *_return_verdicts(facts, balance)]
     if len(same) != len(facts):
         verdicts.append(Verdict("currency.other", "money in another currency than the invoice's"))
-    reasons = _reasons(view, captures, balance)
+    reasons = _reasons(view, captures, balance) - view.accepted
     if _keeps_other_currency(view, facts):
         reasons.add(Reason.WRONG_CURRENCY)
     return Standing(
@@ -341,17 +388,39 @@ def _reasons(view: InvoiceView, captures: list[Money], balance: _Balance) -> set
         return reasons
     if balance.again_after_return:
         reasons.add(Reason.PAID_AFTER_REFUND)
+    reasons |= _link_reasons(view, captures)
     if view.cancelled_at is not None:
         came_later = any(fact.occurred_at > view.cancelled_at for fact in captures)
         reasons.add(Reason.PAID_AFTER_CANCEL if came_later else Reason.CANCELLED_AFTER_PAYMENT)
     elif view.is_settled_elsewhere:
         reasons.add(Reason.DUPLICATE)
         return reasons
-    elif balance.peak < view.amount_minor and not view.accept_partial:
+    elif balance.peak < view.amount_minor and not view.accept_partial and not view.collects_rest:
         reasons.add(Reason.PARTIAL)
     if balance.kept > view.amount_minor:
-        reasons.add(Reason.DUPLICATE if _paid_twice(view, captures) else Reason.OVERPAID)
+        if _paid_twice(view, captures):
+            reasons.add(Reason.DUPLICATE)
+        elif view.policy.over == "review":
+            reasons.add(Reason.OVERPAID)
     return reasons
+
+
+def _link_reasons(view: InvoiceView, captures: list[Money]) -> set[Reason]:
+    """Return what the policy wants a person to see about the links that money came by."""
+    rules = _link_rules(captures)
+    reasons: set[Reason] = set()
+    if "link.late" in rules and view.policy.late == "review":
+        reasons.add(Reason.LATE)
+    if rules & _OLD and view.policy.old_link == "review":
+        reasons.add(Reason.OLD_LINK)
+    return reasons
+
+
+_OLD = frozenset({"link.old", "link.cancelled"})
+
+
+def _link_rules(captures: list[Money]) -> set[str]:
+    return {verdict.rule_id for fact in captures for verdict in _link_verdicts(fact)}
 
 
 def _paid_twice(view: InvoiceView, captures: list[Money]) -> bool:
@@ -375,10 +444,10 @@ def _flags(view: InvoiceView, captures: list[Money], balance: _Balance) -> set[F
         flags.add(Flag.PARTIALLY_REFUNDED)
     if balance.charged_back:
         flags.add(Flag.CHARGEBACK)
-    rules = {verdict.rule_id for fact in captures for verdict in _link_verdicts(fact)}
+    rules = _link_rules(captures)
     if "link.late" in rules:
         flags.add(Flag.LATE)
-    if rules & {"link.old", "link.cancelled"}:
+    if rules & _OLD:
         flags.add(Flag.OLD_LINK)
     return flags
 
@@ -395,7 +464,9 @@ def _status(view: InvoiceView, captures: list[Money], balance: _Balance, reasons
         return _status_without_money(view) if open_again else InvoiceStatus.REFUNDED
     # A policy that accepts a part settles the invoice with it; the flag says so.
     reached = balance.peak >= view.amount_minor or view.accept_partial
-    return InvoiceStatus.PAID if reached else InvoiceStatus.MANUAL_REVIEW
+    if reached:
+        return InvoiceStatus.PAID
+    return InvoiceStatus.PENDING if view.collects_rest else InvoiceStatus.MANUAL_REVIEW
 
 
 def _status_without_money(view: InvoiceView) -> InvoiceStatus:

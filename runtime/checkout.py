@@ -107,7 +107,7 @@ def _attempt_in_the_way(tx: Tx, link: Record) -> Record | None:
 def _decide(tx: Tx, invoice: Record, link: Record, attempt: Record | None, now: datetime) -> PayDecision:
     if InvoiceStatus(invoice.status) in CLOSED:
         return PayDecision("refused", invoice.status)
-    if invoice.paid_minor > invoice.refunded_minor:
+    if _kept(invoice) > 0 and LinkPolicy.kept(link.policy).partial != "collect":
         # The link's amount is locked, so this link would take the whole amount on top of what was paid.
         return PayDecision("refused", "partly_paid")
     return may_pay(
@@ -143,9 +143,14 @@ def _without_lapsed(tx: Tx, deps: Deps, attempt: Record | None, now: datetime) -
 def _reserve(tx: Tx, deps: Deps, invoice: Record, link: Record) -> PayResult:
     if invoice.account not in deps.providers:
         return PayResult("refused", "unavailable")
-    attempt = attempts.reserve(tx, link, invoice.account)
+    attempt = attempts.reserve(tx, link, invoice.account, amount_minor=link.amount_minor - _kept(invoice))
     tx.then(CheckoutStart(invoice=invoice.id, link=link.id, attempt=attempt.id))
     return PayResult("new", attempt_id=attempt.id)
+
+
+def _kept(invoice: Record) -> int:
+    """Return what is paid already, in minor units: a new order asks for the rest alone."""
+    return int(invoice.paid_minor - invoice.refunded_minor)
 
 
 def _result(tx: Tx, decision: PayDecision, attempt: Record | None) -> PayResult:

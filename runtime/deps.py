@@ -86,8 +86,8 @@ class Deps:
         self.together.tx.cause = cause
         return nullcontext(self.together.tx)
 
-    def calling_outside(self) -> None:
-        """Say, in a stage that seldom does it, that somebody outside is asked now. Raises RunsAlone among others."""
+    def alone(self) -> None:
+        """Say, in a quick stage, that what follows needs a transaction of its own. Raises RunsAlone among others."""
         if self.together is not None:
             raise RunsAlone
 

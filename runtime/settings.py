@@ -4,12 +4,13 @@ Order, the first wins: environment (PAYLINKS_..., `__` for nesting), a secrets f
 per setting), the file named by PAYLINKS_CONFIG (or ./paylinks.toml). No secret has a default, and no error shows one.
 """
 
+import math
 import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
@@ -58,6 +59,34 @@ class MerchantSettings(_Part):
     contact: Annotated[str, Field(max_length=200)] = ""  # a telephone number or an address, as people write it
 
 
+def _sane_routing(value: "Routing") -> "Routing":
+    unknown = sorted(set(value) - {*CURRENCIES, "*"})
+    if unknown:
+        raise ValueError(f"unknown currencies {', '.join(unknown)}; use ISO 4217 codes or *")
+    for currency, entry in value.items():
+        limits = [math.inf if route.up_to_minor is None else route.up_to_minor for route in _routes(entry)]
+        if not limits or limits != sorted(set(limits)):
+            raise ValueError(f"{currency}: order its routes by up_to_minor, rising; the one without it comes last")
+    return value
+
+
+class Route(_Part):
+    """Where invoices up to an amount go."""
+
+    account: Slug
+    up_to_minor: Annotated[int, Field(gt=0)] | None = None  # none: any amount
+
+
+# Currency -> account, or routes tried in their order; "*" is for the rest.
+Routing = dict[str, str | tuple[Route, ...]]
+
+
+class RefundSettings(_Part):
+    """Who may give money back. Currency -> minor units; a refund above it needs a second person."""
+
+    second_person_above: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+
+
 class CrmSettings(_Part):
     """One CRM that sends invoices and gets results."""
 
@@ -67,6 +96,8 @@ class CrmSettings(_Part):
     amqp_users: tuple[str, ...] = ()  # AMQP user ids that may speak for it; empty: any
     policy: PolicySettings = PolicySettings()
     merchant: MerchantSettings | None = None  # none: the deployment's
+    refunds: RefundSettings | None = None  # none: the deployment's
+    routing: Annotated[Routing, AfterValidator(_sane_routing)] = Field(default_factory=dict)  # before the deployment's
 
 
 class LinkKey(_Part):
@@ -95,8 +126,8 @@ class Settings(BaseSettings):
     crms: dict[Slug, CrmSettings] = Field(default_factory=dict)
     policy: PolicySettings = PolicySettings()
     merchant: MerchantSettings = MerchantSettings()
-    # Currency -> account; "*" is for the rest.
-    routing: dict[str, str] = Field(default_factory=dict)
+    refunds: RefundSettings = RefundSettings()
+    routing: Annotated[Routing, AfterValidator(_sane_routing)] = Field(default_factory=dict)
     queue_prefix: Annotated[str, Field(pattern=r"^[a-z0-9._-]{0,40}$")] = "paylinks."
     delivery_queue_type: Literal["quorum", "classic"] = "quorum"
     pool_size: int = 10
@@ -111,19 +142,14 @@ class Settings(BaseSettings):
     time_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     halt_at: str | None = None  # for fault tests: stop the process dead at this named point
 
-    @field_validator("routing")
-    @classmethod
-    def _currencies_are_known(cls, value: dict[str, str]) -> dict[str, str]:
-        unknown = sorted(set(value) - {*CURRENCIES, "*"})
-        if unknown:
-            raise ValueError(f"unknown currencies {', '.join(unknown)}; use ISO 4217 codes or *")
-        return value
-
     @model_validator(mode="after")
     def _routes_lead_to_accounts(self) -> "Settings":
-        missing = sorted(set(self.routing.values()) - set(self.accounts))
-        if missing:
-            raise ValueError(f"routing names accounts that are not configured: {', '.join(missing)}")
+        routings = {"routing": self.routing, **{f"crms.{name}.routing": crm.routing for name, crm in self.crms.items()}}
+        for place, routing in routings.items():
+            named = {route.account for entry in routing.values() for route in _routes(entry)}
+            missing = sorted(named - set(self.accounts))
+            if missing:
+                raise ValueError(f"{place} names accounts that are not configured: {', '.join(missing)}")
         return self
 
     @classmethod
@@ -152,16 +178,30 @@ class Settings(BaseSettings):
         known = self.crms.get(crm)
         return LinkPolicy.in_force(self.policy, *([known.policy] if known else []), said)
 
+    def refund_limit(self, crm: str | None, currency: str) -> int | None:
+        """Return the amount above which a refund needs a second person, in minor units; None: no amount does."""
+        known = self.crms.get(crm or "")
+        return (known.refunds if known and known.refunds else self.refunds).second_person_above.get(currency)
+
     def merchant_of(self, crm: str) -> MerchantSettings:
         """Return whom the customer of an invoice pays."""
         known = self.crms.get(crm)
         return known.merchant if known is not None and known.merchant is not None else self.merchant
 
-    def account_for(self, currency: str, wanted: str | None) -> str | None:
-        """Return the account that takes an invoice: the one it names, else the currency's route, else None."""
+    def account_for(self, crm: str, currency: str, amount_minor: int, wanted: str | None) -> str | None:
+        """Return the account that takes an invoice: the one it names, else the route of its CRM, else of all."""
         if wanted is not None:
             return wanted if wanted in self.accounts else None
-        return self.routing.get(currency) or self.routing.get("*")
+        known = self.crms.get(crm)
+        for routing in (known.routing if known else {}, self.routing):
+            for route in _routes(routing.get(currency) or routing.get("*") or ()):
+                if route.up_to_minor is None or amount_minor <= route.up_to_minor:
+                    return route.account
+        return None
+
+
+def _routes(entry: "str | tuple[Route, ...]") -> tuple[Route, ...]:
+    return (Route(account=entry),) if isinstance(entry, str) else entry
 
 
 def config_file() -> Path:

@@ -75,6 +75,7 @@ def settings_for(url: str, provider: ProviderProcess, crm: CrmProcess) -> dict[s
         },
         "crms": {CRM: {"adapter": "sandbox", "base_url": crm.base_url, "token": crm.token}},
         "routing": {"AMD": "main", "*": "intl"},
+        "refunds": {"second_person_above": {"AMD": 80_000}},
     }
 
 
@@ -96,7 +97,7 @@ class _Builder:
 
     def build(self) -> None:
         """Bring each invoice to its end, one kind after the other."""
-        for name in ("paid", "open", "partial", "refunded", "cancelled", "expired", "superseded", "failed"):
+        for name in ("paid", "open", "partial", "refunded", "cancelled", "expired", "superseded", "failed", "returned"):
             self.submit(name)
         self.submit("early", currency="USD")
         self.submit("part", policy={"partial": "accept"})
@@ -111,6 +112,7 @@ class _Builder:
         self._time_passes()
         self._crm_changes_its_mind()
         self._people_act()
+        self._money_goes_back()
         self._strangers_pay()
         self.drain()
         audit_chain.seal(self.deps.database)
@@ -150,7 +152,7 @@ class _Builder:
         raise AssertionError("there is always something due")
 
     def _customers_act(self) -> None:
-        for name in ("paid", "open", "partial", "refunded", "failed", "part", "twice"):
+        for name in ("paid", "open", "partial", "refunded", "failed", "part", "twice", "returned"):
             self.world.ids[name] = self.find(name)
             press_pay(self.deps, self.link(name).id)
         self.drain()
@@ -160,6 +162,7 @@ class _Builder:
         self.at_provider("failed", "expire")
         self.at_provider("part", "pay", amount_minor=70_000)
         self.at_provider("twice", "pay")
+        self.at_provider("returned", "pay")
         self.drain()
         self.at_provider("twice", "pay", force=True)
         self.at_provider("refunded", "refund", amount_minor=150_000)
@@ -209,6 +212,14 @@ class _Builder:
             made = api_keys.create(tx, "shop", [CRM], actor="ani", reason="the shop's own")
         with self.deps.database.begin() as tx:
             api_keys.revoke(tx, made[0], actor="ani", reason="lost")
+
+    def _money_goes_back(self) -> None:
+        """One refund is made; another waits for a second person."""
+        who = {"crm": CRM, "invoice_id": "INV-returned", "actor": "17", "reason": "returned goods"}
+        self.take("payment.refund.v1", {**who, "amount_minor": 50_000, "currency": "AMD"})
+        self.drain()
+        self.take("payment.refund.v1", {**who, "amount_minor": 90_000, "currency": "AMD"})
+        self.drain()
 
     def _strangers_pay(self) -> None:
         """An order that we did not make is paid, and its event reaches us."""

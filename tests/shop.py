@@ -9,12 +9,21 @@ from typing import Any
 from sqlalchemy import update
 
 from contracts.catalog import Queue
-from contracts.evidence import Evidence, OrderState, ProviderTransaction
+from contracts.evidence import Evidence, OrderState, ProviderTransaction, TransactionKind
 from contracts.messages import InvoiceCreated
 from db import attempts, exceptions, invoices, links
 from db.schema import messages
 from gateways.errors import Refused, Unavailable, Unknown
-from gateways.providers.base import Capabilities, CreateMode, Opens, OrderRequest, ProviderOrder
+from gateways.providers.base import (
+    Capabilities,
+    CreateMode,
+    Opens,
+    OrderRequest,
+    ProviderEvent,
+    ProviderOrder,
+    ProviderRefund,
+    RefundRequest,
+)
 from runtime.build import build
 from runtime.deps import Deps
 from runtime.settings import Settings
@@ -49,6 +58,10 @@ class Shop:
     cancelled: list[str] = field(default_factory=list)
     before_answer: Callable[[OrderRequest], None] = lambda order: None
     lost: bool = False
+    refund_calls: list[str] = field(default_factory=list)
+    refunds: dict[str, str] = field(default_factory=dict)  # our refund's name -> their transaction
+    refund_fails: Callable[[RefundRequest], Exception | None] = lambda request: None  # before anything happened
+    refund_loses: Callable[[RefundRequest], Exception | None] = lambda request: None  # after it happened
 
     def create_order(self, order: OrderRequest) -> ProviderOrder:
         self.orders.setdefault(order.reference, OrderState.OPEN)
@@ -60,9 +73,16 @@ class Shop:
     def find_order(self, reference: str) -> ProviderOrder | None:
         return ProviderOrder(reference, "o-" + reference, None, None) if reference in self.orders else None
 
+    def parse_event(self, *, body: bytes, **rest: Any) -> ProviderEvent:
+        """An event is the order's reference; where nobody can be asked, it carries the facts."""
+        reference = body.decode()
+        evidence = None if self.capabilities.lookup else self._evidence(reference)
+        return ProviderEvent(None, "changed", reference, "o-" + reference, evidence)
+
     def fetch_evidence(self, reference: str, provider_order_id: str | None) -> Evidence | None:
-        if reference not in self.orders:
-            return None
+        return self._evidence(reference) if reference in self.orders else None
+
+    def _evidence(self, reference: str) -> Evidence:
         return Evidence(
             reference=reference,
             provider_order_id="o-" + reference,
@@ -70,6 +90,28 @@ class Shop:
             transactions=self.money.get(reference, ()),
             asked_at=datetime.now(UTC),
         )
+
+    def refund(self, request: RefundRequest) -> ProviderRefund:
+        self.refund_calls.append(request.refund_reference)
+        error = self.refund_fails(request)
+        if error is not None:
+            raise error
+        if request.refund_reference not in self.refunds or not self.capabilities.refund_idempotent:
+            transaction = f"r-{len(self.refund_calls)}"
+            self.refunds[request.refund_reference] = transaction
+            moved = ProviderTransaction(
+                provider_transaction_id=transaction,
+                kind=TransactionKind.REFUND,
+                amount_minor=request.amount_minor,
+                currency=request.currency,
+                occurred_at=datetime.now(UTC),
+            )
+            self.money[request.reference] = (*self.money.get(request.reference, ()), moved)
+        error = self.refund_loses(request)
+        if error is not None:
+            raise error
+        name = request.refund_reference
+        return ProviderRefund(name, self.refunds[name], request.amount_minor)
 
     def cancel_order(self, reference: str, provider_order_id: str) -> None:
         if self.orders.get(reference) is not OrderState.OPEN:

@@ -35,6 +35,7 @@ from db.command_status import CommandStatus
 from db.database import Trouble, trouble_of
 from db.invoice_status import InvoiceStatusView
 from db.tx import Cause, Record
+from runtime.answers import answers, is_asked_for
 from runtime.deps import Deps
 from runtime.inbound import CONTENT_TYPES, Incoming
 from runtime.intake import Taken, take
@@ -237,7 +238,7 @@ async def _send_command(deps: Deps, request: Request) -> Response:
     taken = await _take(deps, request, key, model, only=model)
     assert taken.message_id is not None  # noqa: S101 - what was taken has an id
     status = await _outcome(deps, taken.message_id)
-    return _told(status)
+    return _told(status, await _orders(deps, status))
 
 
 async def _show_command(deps: Deps, request: Request) -> Response:
@@ -245,7 +246,7 @@ async def _show_command(deps: Deps, request: Request) -> Response:
     status = await run_in_threadpool(_command, deps, request.path_params["command_id"])
     if status is None or status.crm not in key.crms:
         raise _Refusal(404, Problem("command_id", "no command of this id was sent with a key of its CRM; compare it"))
-    return _told(status)
+    return _told(status, await _orders(deps, status, seconds=0.0))
 
 
 async def _outcome(deps: Deps, command_id: str) -> CommandStatus:
@@ -260,6 +261,18 @@ async def _outcome(deps: Deps, command_id: str) -> CommandStatus:
         await asyncio.sleep(COMMAND_PAUSE_SECONDS)
 
 
+async def _orders(deps: Deps, status: CommandStatus, seconds: float = COMMAND_SECONDS) -> dict[str, Any]:
+    """Wait a while for what the providers say, where a command asks them; what is known by then stands beside ours."""
+    if not is_asked_for(status):
+        return {}
+    until = time.monotonic() + seconds
+    while True:
+        orders, is_complete = await run_in_threadpool(answers, deps, status)
+        if is_complete or time.monotonic() > until:
+            return {"orders": [order.as_json() for order in orders], "is_complete": is_complete}
+        await asyncio.sleep(COMMAND_PAUSE_SECONDS)
+
+
 def _command(deps: Deps, command_id: str) -> CommandStatus | None:
     if "\x00" in command_id:
         return None
@@ -267,7 +280,7 @@ def _command(deps: Deps, command_id: str) -> CommandStatus | None:
         return command_status.of(tx, command_id)
 
 
-def _told(status: CommandStatus) -> Response:
+def _told(status: CommandStatus, orders: dict[str, Any]) -> Response:
     if status.state == "refused":
         raise _Refusal(409, Problem("command", status.detail or "refused"))
     if status.state not in ("done", "ready", "running"):
@@ -281,6 +294,7 @@ def _told(status: CommandStatus) -> Response:
         "invoice": _named(status.crm, status.invoice_id, status.type),
         "href": f"/v1/commands/{status.message_id}",
         "invoice_href": _href(status.crm, status.invoice_id, status.type),
+        **orders,
     }
     return JSONResponse(answer, status_code=200 if status.state == "done" else 202)
 

@@ -34,6 +34,7 @@ TEXTS: dict[str, dict[Locale, str]] = {
     },
     "time.zone": {"hy": "Երևանի ժամանակով", "ru": "по ереванскому времени", "en": "Yerevan time"},
     "button.pay": {"hy": "Վճարել {amount}", "ru": "Оплатить {amount}", "en": "Pay {amount}"},
+    "button.rest": {"hy": "Վճարել մնացած {amount}", "ru": "Оплатить остаток {amount}", "en": "Pay the rest, {amount}"},
     "button.again": {"hy": "Փորձել կրկին", "ru": "Попробовать ещё раз", "en": "Try again"},
     "button.continue": {"hy": "Շարունակել վճարումը", "ru": "Продолжить оплату", "en": "Continue the payment"},
     "button.check": {"hy": "Ստուգել կրկին", "ru": "Проверить ещё раз", "en": "Check again"},
@@ -158,6 +159,16 @@ TEXTS: dict[str, dict[Locale, str]] = {
         "hy": "Մնացած գումարը վճարելու համար խնդրում ենք դիմել վաճառողին։",
         "ru": "Чтобы оплатить остаток, обратитесь к продавцу.",
         "en": "Please contact the seller to pay the rest.",
+    },
+    "rest.title": {
+        "hy": "Գումարի մի մասը վճարված է",
+        "ru": "Оплачена часть суммы",
+        "en": "A part of the amount is paid",
+    },
+    "rest.text": {
+        "hy": "Մնացած գումարը կարող եք վճարել այս նույն հղումով։",
+        "ru": "Остаток можно оплатить по этой же ссылке.",
+        "en": "You can pay the rest by this same link.",
     },
     "unavailable.title": {
         "hy": "Վճարումն այս պահին հնարավոր չէ",

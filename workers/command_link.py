@@ -37,9 +37,6 @@ from workers.linking import make_link, supersede
 from workers.stage import Outcome, stage
 from workers.standing import announce, ask_to_close, clear_exception, raise_exception, restand
 
-# What the provider need not be asked about: it never heard of a reserved one, and paid is paid.
-_NOTHING_TO_ASK = frozenset({AttemptState.RESERVED, AttemptState.PAID})
-
 
 @stage(LinkResend, schedule=SCHEDULE, time_limit=LIMIT)
 def resend_link(message: LinkResend, deps: Deps) -> Outcome:
@@ -142,13 +139,13 @@ def extend_link(message: LinkExtend, deps: Deps) -> Outcome:
 
 @stage(PaymentVerify, schedule=SCHEDULE, time_limit=LIMIT)
 def verify_payment(message: PaymentVerify, deps: Deps) -> Outcome:
-    """Ask the provider now about every order of the invoice that may have brought money."""
+    """Ask the provider now about every order of the invoice; of a reserved one it never heard."""
 
     def do(tx: Tx, target: Target) -> str:
         asked = [
             attempt
             for attempt in attempts.of_invoice(tx, target.invoice.id)
-            if AttemptState(attempt.state) not in _NOTHING_TO_ASK and _can_be_asked(deps, attempt.account)
+            if attempt.state != AttemptState.RESERVED and _can_be_asked(deps, attempt.account)
         ]
         for attempt in asked:
             request_check(tx, attempt)
@@ -202,7 +199,7 @@ def resolve_exception(message: InvoiceResolve, deps: Deps) -> Outcome:
 
     def do(tx: Tx, target: Target) -> str:
         _write(tx, message, target, "exception.resolved", case=message.case)
-        clear_exception(tx, target.invoice.id, Reason(message.case))
+        clear_exception(tx, target.invoice.id, Reason(message.case), by_word=True)
         return f"{message.case} is resolved"
 
     return carry_out(message, deps, do)

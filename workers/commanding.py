@@ -30,7 +30,14 @@ class Target:
     policy: LinkPolicy
 
 
-def carry_out(message: Command, deps: Deps, do: Callable[[Tx, Target], str]) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """What a command asks for cannot be: `why` says what is in the way, and what to do instead. Nothing was written."""
+
+    why: str
+
+
+def carry_out(message: Command, deps: Deps, do: Callable[[Tx, Target], "str | Declined"]) -> Outcome:
     """Carry a command out, or refuse it; either way its sender is answered. `do` returns what was done."""
     with deps.deciding(message) as (tx, conclusion):
         target = _find(tx, message)
@@ -41,7 +48,9 @@ def carry_out(message: Command, deps: Deps, do: Callable[[Tx, Target], str]) -> 
             conclusion.subject = target.invoice.id
             conclusion.detail = refusal(message, _facts(tx, target))
             if conclusion.detail is None:
-                conclusion.outcome, conclusion.detail = "done", do(tx, target)
+                done = do(tx, target)
+                conclusion.outcome = "refused" if isinstance(done, Declined) else "done"
+                conclusion.detail = done.why if isinstance(done, Declined) else done
         tx.then(_answer(tx, deps, message, conclusion))
     return DONE
 

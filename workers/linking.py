@@ -45,6 +45,33 @@ def make_link(tx: Tx, deps: Deps, invoice: Record, policy: LinkPolicy, *, actor:
     return link
 
 
+def amend_link(tx: Tx, deps: Deps, invoice: Record, policy: LinkPolicy, *, actor: str) -> bool:
+    """Let the link that nobody was shown ask what the new version asks; False: it must be replaced."""
+    link = links.newest(tx, invoice.id)
+    lifetime = policy.expires_in.total_seconds()
+    if link is None or policy.unsent != "amend":
+        return False
+    if not links.amend(tx, link.id, invoice, policy=policy.model_dump_json(), lifetime_seconds=lifetime):
+        return False
+    audit.write(
+        tx, actor=actor, action="link.amended", subject=invoice.id, reason="", link=link.id, version=invoice.version
+    )
+    clear_of_versions(tx, invoice.id)
+    tx.then(LinkExpire(invoice=invoice.id, link=link.id, extension=deps.claim.id), delay_seconds=lifetime)
+    return True
+
+
+def clear_of_versions(tx: Tx, invoice_id: str) -> None:
+    """Clear the exceptions that a newer version answers."""
+    for reason in (
+        Reason.OUTCOME_UNKNOWN,
+        Reason.VERSION_CONFLICT,
+        Reason.CHANGED_AFTER_PAYMENT,
+        Reason.CHANGED_IN_FLIGHT,
+    ):
+        exceptions.clear(tx, invoice_id, reason)
+
+
 def supersede(tx: Tx, invoice_id: str) -> None:
     """Close the link before; an order that a customer may still pay is closed at the provider too, and watched."""
     links.move_active(tx, invoice_id, LinkState.SUPERSEDED)
@@ -54,5 +81,4 @@ def supersede(tx: Tx, invoice_id: str) -> None:
             attempts.move(tx, attempt.id, AttemptState.CLOSED, error="superseded")
         else:
             ask_to_close(tx, attempt, "superseded")
-    for reason in (Reason.OUTCOME_UNKNOWN, Reason.VERSION_CONFLICT, Reason.CHANGED_AFTER_PAYMENT):
-        exceptions.clear(tx, invoice_id, reason)
+    clear_of_versions(tx, invoice_id)

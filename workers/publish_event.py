@@ -1,6 +1,6 @@
 """Publish one event to ERP, website and the CRM's publisher, on the exchange paylinks.events.
 
-Takes     invoice.accepted, intake.rejected, payment.status_changed, command.answered.
+Takes     invoice.accepted, intake.rejected, payment.status_changed, command.answered, money.unmatched.
 Gives     one CloudEvent, confirmed by the broker.
 Twice?    At least once: a lost confirm publishes the same event id again; consumers drop what they know.
 Gives up  After 20 tries over about 13 hours: dead letter. Without an exchange there is nobody to tell.
@@ -12,7 +12,7 @@ from datetime import timedelta
 from contracts.base import Message
 from contracts.catalog import routing_key
 from contracts.commands import CommandAnswered
-from contracts.messages import IntakeRejected, InvoiceAccepted, PaymentStatusChanged
+from contracts.messages import IntakeRejected, InvoiceAccepted, MoneyUnmatched, PaymentStatusChanged
 from db import invoices, links
 from runtime.deps import Deps
 from workers.stage import DONE, Outcome, Schedule, stage
@@ -31,6 +31,12 @@ def publish_accepted(message: InvoiceAccepted, deps: Deps) -> Outcome:
 @stage(IntakeRejected, schedule=SCHEDULE, time_limit=LIMIT)
 def publish_rejected(message: IntakeRejected, deps: Deps) -> Outcome:
     """Tell senders what could not be read."""
+    return _publish(message, deps)
+
+
+@stage(MoneyUnmatched, schedule=SCHEDULE, time_limit=LIMIT)
+def publish_unmatched(message: MoneyUnmatched, deps: Deps) -> Outcome:
+    """Tell the back office of money that is nobody's."""
     return _publish(message, deps)
 
 

@@ -12,7 +12,7 @@ import base64
 from datetime import timedelta
 
 from contracts.messages import ProviderEventReceived
-from db import attempts, audit, invoices, ledger
+from db import attempts, inbox, invoices
 from gateways.errors import Refused
 from gateways.providers.base import Provider, ProviderEvent
 from runtime.checks import request_check
@@ -70,13 +70,10 @@ def _keep_unmatched(message: ProviderEventReceived, deps: Deps, event: ProviderE
     provider = deps.providers[message.account]
     evidence = event.evidence
     if provider.capabilities.lookup and event.reference is not None:
-        deps.calling_outside()
+        deps.alone()
         evidence = provider.fetch_evidence(event.reference, event.provider_order_id)
     if evidence is None or not evidence.transactions:
         return REFUSED("the event names no order of ours, and the provider knows of no money")
     with deps.concluding(message, outcome="unmatched") as tx:
-        ledger.record(tx, message.account, evidence.transactions, invoice_id=None, attempt_id=None)
-        audit.write(
-            tx, actor="paylinks", action="money.unmatched", subject=message.account, order=evidence.provider_order_id
-        )
+        inbox.keep(tx, message.account, evidence, message_id=deps.claim.id)
     return DONE

@@ -10,6 +10,8 @@ STAGES = (
     "close_attempt",
     "expire_link",
     "command_link",
+    "command_refund",
+    "make_refund",
     "want_link",
     "read_event",
     "verify_attempt",

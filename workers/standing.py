@@ -26,6 +26,7 @@ from rules.verdicts import (
     evidence_verdicts,
     mismatch,
     stand,
+    still_accepted,
 )
 
 
@@ -36,7 +37,7 @@ def apply_evidence(tx: Tx, attempt: Record, evidence: Evidence, *, message_id: s
     if wrong is not None:
         raise_exception(tx, invoice.id, Reason.NO_EVIDENCE, f"the provider's answer names another {wrong}")
         return restand(tx, invoice.id)
-    attempts.learn_order(tx, attempt.id, evidence.provider_order_id)
+    attempts.note_answer(tx, attempt.id, provider_order_id=evidence.provider_order_id, told=evidence.state)
     ledger.record(tx, attempt.account, evidence.transactions, invoice_id=invoice.id, attempt_id=attempt.id)
     attempts.move(tx, attempt.id, attempt_after(evidence), error=None)
     _keep_evidence_exceptions(tx, invoice.id, evidence)
@@ -77,8 +78,11 @@ def restand(tx: Tx, invoice_id: str) -> Standing:
     """Recompute an invoice and write what changed. The caller may hold the lock; it is taken again either way."""
     invoice = invoices.lock(tx, invoice_id)
     link = links.newest(tx, invoice_id)
-    standing = stand(_view(tx, invoice, link), ledger.money_of(tx, invoice_id, link.id if link else None))
-    _keep_money_exceptions(tx, invoice_id, standing.reasons)
+    known = exceptions.cases(tx, invoice_id)
+    money = ledger.money_of(tx, invoice_id, link.id if link else None)
+    accepted = still_accepted(known.accepted, max((fact.found_at for fact in money), default=None))
+    standing = stand(_view(tx, invoice, link, accepted), money)
+    _keep_money_exceptions(tx, invoice_id, standing.reasons, known.open)
     if standing.is_settled:
         _close_what_is_open(tx, invoice_id, link)
     status = _status(tx, invoice_id, standing)
@@ -100,23 +104,23 @@ def restand(tx: Tx, invoice_id: str) -> Standing:
     return replace(standing, status=status)
 
 
-def _view(tx: Tx, invoice: Record, link: Record | None) -> InvoiceView:
+def _view(tx: Tx, invoice: Record, link: Record | None, accepted: frozenset[Reason]) -> InvoiceView:
     counted = attempts.summary(tx, invoice.id)
     return InvoiceView(
         amount_minor=invoice.amount_minor,
         currency=invoice.currency,
         cancelled_at=invoices.cancelled_at(tx, invoice),
-        accept_partial=link is not None and LinkPolicy.kept(link.policy).partial == "accept",
+        policy=LinkPolicy.kept(link.policy) if link else LinkPolicy(),
         link=LinkState(link.state) if link else None,
         any_open_attempt=counted.open > 0,
         last_attempt=AttemptState(counted.last) if counted.last else None,
         settled_elsewhere_at=invoice.settled_elsewhere_at,
+        accepted=accepted,
     )
 
 
-def _keep_money_exceptions(tx: Tx, invoice_id: str, true_now: Iterable[Reason]) -> None:
+def _keep_money_exceptions(tx: Tx, invoice_id: str, true_now: Iterable[Reason], opened: set[str]) -> None:
     """Open each exception that the money makes true, and clear each that it no longer does."""
-    opened = exceptions.open_reasons(tx, invoice_id)
     wanted = set(true_now)
     for reason in sorted(MONEY_REASONS):
         if reason in wanted and reason not in opened:
@@ -145,6 +149,8 @@ _DETAILS = {
     Reason.CANCELLED_AFTER_PAYMENT: "the CRM cancelled an invoice that was paid: refund it, or reopen the invoice",
     Reason.HELD: "the money is held at the provider: capture it there, or release it",
     Reason.CHARGEBACK: "the customer's bank took the money back: gather the evidence",
+    Reason.LATE: "money came after the link had expired: accept it, or refund it",
+    Reason.OLD_LINK: "money came by a link that was replaced or cancelled: accept it, or refund it",
 }
 
 
@@ -210,8 +216,8 @@ def raise_exception(tx: Tx, invoice_id: str, reason: Reason, detail: str) -> Non
         restand(tx, invoice_id)
 
 
-def clear_exception(tx: Tx, invoice_id: str, reason: Reason) -> None:
-    """Close an exception and let the invoice's status say so."""
+def clear_exception(tx: Tx, invoice_id: str, reason: Reason, *, by_word: bool = False) -> None:
+    """Close an exception and let the invoice's status say so; `by_word`: a person took it as it is."""
     invoices.lock(tx, invoice_id)
-    if exceptions.clear(tx, invoice_id, reason):
+    if exceptions.clear(tx, invoice_id, reason, by_word=by_word):
         restand(tx, invoice_id)

@@ -15,7 +15,8 @@ _WITH_A_REASON = (
     *("message.retried", "message.discarded", "message.revealed", "api_key.revoked"),
     *("intake.replayed", "intake.discarded", "intake.shown"),
     *("link.resent", "link.reissued", "link.retried", "link.extended", "payment.verified"),
-    *("invoice.marked", "exception.resolved", "invoice.settled_elsewhere"),
+    *("invoice.marked", "exception.resolved", "invoice.settled_elsewhere", "money.assigned"),
+    *("refund.asked", "refund.approved", "refund.rejected"),
 )
 _other_link = links.alias()
 

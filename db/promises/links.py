@@ -20,6 +20,11 @@ def _worked_on() -> ColumnElement[bool]:
     return is_live(attempts.c.invoice_id, *_ATTEMPT_WORK, naming=attempts.c.id)
 
 
+def _collects_the_rest() -> ColumnElement[bool]:
+    """True where the link's policy lets a further order take what is left."""
+    return links.c.policy.contains('"partial":"collect"', autoescape=True)
+
+
 _other_link = links.alias()
 _other_attempt = attempts.alias()
 
@@ -95,7 +100,10 @@ THE_LOCK = (
         lambda _: (
             ~exists(literal(1)).where(
                 links.c.id == attempts.c.link_id,
-                links.c.amount_minor == attempts.c.amount_minor,
+                or_(
+                    links.c.amount_minor == attempts.c.amount_minor,
+                    and_(_collects_the_rest(), links.c.amount_minor > attempts.c.amount_minor),
+                ),
                 links.c.currency == attempts.c.currency,
             )
         ),

@@ -1,7 +1,5 @@
 """Promises 4 and 5: paid means proven, and money in equals money explained."""
 
-from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, exists, func, literal, or_, select
@@ -9,14 +7,27 @@ from sqlalchemy import ColumnElement, and_, case, exists, func, literal, or_, se
 from contracts.catalog import Queue
 from contracts.evidence import TransactionKind
 from contracts.statuses import AttemptState, InvoiceStatus
-from db.promises.base import Bounds, Check, Finding, Suspect, broken_where, named
-from db.schema import attempts, audit, invoices, links, message_history, messages, transactions, verdicts
-from db.tx import Tx
+from db.exceptions import BY_WORD_OF_A_PERSON
+from db.promises.base import broken_where
+from db.refunds import captured_less_returned
+from db.schema import (
+    attempts,
+    audit,
+    exceptions,
+    invoices,
+    links,
+    message_history,
+    messages,
+    refunds,
+    transactions,
+    unmatched,
+    verdicts,
+)
+from rules.refunds import HOLDING
+from rules.verdicts import Reason
 
 _CAPTURE = TransactionKind.CAPTURE.value
 _RETURNS = (TransactionKind.REFUND.value, TransactionKind.REVERSAL.value)
-# The audit row is written right after the money, in the same transaction.
-_TOGETHER = timedelta(minutes=1)
 
 
 def _sum(*kinds: str) -> ColumnElement[int]:
@@ -33,6 +44,15 @@ def _accepts_a_part() -> ColumnElement[bool]:
     """True where the policy of one of the invoice's links lets a part settle it."""
     return exists(literal(1)).where(
         links.c.invoice_id == invoices.c.id, links.c.policy.contains('"partial":"accept"', autoescape=True)
+    )
+
+
+def _a_person_took_the_part() -> ColumnElement[bool]:
+    """True where somebody said that the part is enough."""
+    return exists(literal(1)).where(
+        exceptions.c.invoice_id == invoices.c.id,
+        exceptions.c.reason == Reason.PARTIAL.value,
+        exceptions.c.resolution == BY_WORD_OF_A_PERSON,
     )
 
 
@@ -55,20 +75,36 @@ def _returned_more() -> ColumnElement[bool]:
     )
 
 
-def _unmatched_in_silence(tx: Tx, within: ColumnElement[bool], bounds: Bounds) -> Iterator[Finding]:
-    """Money of nobody without the audit row that was written with it."""
-    table = transactions.c
-    columns = (table.id, table.account, table.kind, table.provider_transaction_id, table.created_at)
-    lone = tx.execute(select(*columns).where(within, table.invoice_id.is_(None))).all()
-    for row in lone:
-        said = select(audit.c.id).where(
-            audit.c.action == "money.unmatched",
-            audit.c.subject == row.account,
-            audit.c.created_at.between(row.created_at - _TOGETHER, row.created_at + _TOGETHER),
-        )
-        if tx.execute(said.limit(1)).first() is None:
-            what = f"{row.kind} {row.provider_transaction_id} of {row.account} belongs to no invoice; nothing says so"
-            yield Suspect((row.id,), named(transactions, (row.id,)), what)
+def _lies_in_the_inbox() -> ColumnElement[bool]:
+    """True where a transaction of nobody has its entry, and the trail says so."""
+    return exists(literal(1)).where(
+        unmatched.c.id == transactions.c.unmatched_id,
+        unmatched.c.account == transactions.c.account,
+        exists(literal(1)).where(audit.c.action == "money.unmatched", audit.c.subject == unmatched.c.id),
+    )
+
+
+def _kept_of_nobody() -> ColumnElement[bool]:
+    """True where money of an entry is still with the merchant, in some currency, and is no invoice's."""
+    captured = func.sum(case((transactions.c.kind == _CAPTURE, transactions.c.amount_minor), else_=0))
+    returned = func.sum(case((transactions.c.kind != _CAPTURE, transactions.c.amount_minor), else_=0))
+    return exists(
+        select(literal(1))
+        .where(transactions.c.unmatched_id == unmatched.c.id, transactions.c.invoice_id.is_(None))
+        .group_by(transactions.c.currency)
+        .having(captured > returned)
+    )
+
+
+def _refunds_exceed() -> ColumnElement[bool]:
+    """True where what went back by one order, and what is about to, is more than what came by it."""
+    mine = (transactions.c.attempt_id == refunds.c.attempt_id, transactions.c.currency == refunds.c.currency)
+    left = select(func.coalesce(captured_less_returned(), 0)).where(*mine).scalar_subquery()
+    same = (_other_refund.c.attempt_id == refunds.c.attempt_id, _other_refund.c.currency == refunds.c.currency)
+    held = select(func.coalesce(func.sum(_other_refund.c.amount_minor), 0)).where(
+        *same, _other_refund.c.state.in_(_HOLDING)
+    )
+    return and_(refunds.c.attempt_id.is_not(None), held.scalar_subquery() > left)
 
 
 def _is_settled_elsewhere() -> ColumnElement[bool]:
@@ -89,7 +125,7 @@ PROVEN = (
         lambda _: and_(
             invoices.c.status == InvoiceStatus.PAID.value,
             _sum(_CAPTURE) < invoices.c.amount_minor,
-            or_(_sum(_CAPTURE) == 0, ~_accepts_a_part()),
+            or_(_sum(_CAPTURE) == 0, ~or_(_accepts_a_part(), _a_person_took_the_part())),
             ~_is_settled_elsewhere(),
         ),
         "is paid, and captures prove {0} of {1} (minor units)",
@@ -143,9 +179,37 @@ PROVEN = (
 )
 
 _again = transactions.alias()
+_other_refund = refunds.alias()
+_HOLDING = tuple(state.value for state in HOLDING)
 
 EXPLAINED = (
-    Check(5, "transactions", transactions, _unmatched_in_silence),
+    broken_where(
+        5,
+        "transactions",
+        transactions,
+        lambda _: and_(transactions.c.invoice_id.is_(None), ~_lies_in_the_inbox()),
+        "{0} {1} of {2} belongs to no invoice, and lies in no inbox that somebody was told of",
+        transactions.c.kind,
+        transactions.c.provider_transaction_id,
+        transactions.c.account,
+    ),
+    broken_where(
+        5,
+        "inbox",
+        unmatched,
+        lambda _: and_(unmatched.c.state != "open", _kept_of_nobody()),
+        "is {0}, and its money is still nobody's",
+        unmatched.c.state,
+    ),
+    broken_where(
+        5,
+        "refunds",
+        refunds,
+        lambda _: _refunds_exceed(),
+        "with it more would go back than came by its order {0}",
+        refunds.c.provider_order_id,
+        invoice=refunds.c.invoice_id,
+    ),
     broken_where(
         5,
         "transactions",

@@ -1,12 +1,13 @@
 """Promises 3, 7 and 11 about what we do outside: orders, tasks, and the CRM's record."""
 
-from sqlalchemy import ColumnElement, and_, exists, literal, or_
+from sqlalchemy import ColumnElement, and_, exists, func, literal, or_
 
 from contracts.catalog import Queue
-from contracts.messages import CrmCheck, CrmUpdate, ExceptionCleared, ExceptionRaised
+from contracts.messages import CrmCheck, CrmUpdate, ExceptionCleared, ExceptionRaised, RefundMake
 from contracts.statuses import AttemptState
 from db.promises.base import IN_A_PERSONS_HANDS, broken_where, is_live, older_than
-from db.schema import attempts, exceptions, intents, invoices, messages
+from db.schema import attempts, audit, exceptions, intents, invoices, messages, refunds
+from rules.refunds import RefundState
 from rules.verdicts import Reason
 
 _UNDECIDED = (AttemptState.RESERVED.value, AttemptState.UNKNOWN.value)
@@ -14,6 +15,7 @@ _CRM_IS_TOLD_BY_A_PERSON = (Reason.CRM_REFUSED.value, Reason.DEAD_LETTER.value)
 
 _other_attempt = attempts.alias()
 _other_exception = exceptions.alias()
+_other_refund = refunds.alias()
 
 
 def _has_open_exception(invoice_id: ColumnElement[str], *reasons: str) -> ColumnElement[bool]:
@@ -91,6 +93,70 @@ ONE_EFFECT = (
         exceptions.c.invoice_id,
         exceptions.c.task_id,
         invoice=exceptions.c.invoice_id,
+    ),
+)
+
+REFUNDS_FOLLOW = (
+    broken_where(
+        3,
+        "refunds",
+        refunds,
+        lambda _: exists(literal(1)).where(
+            _other_refund.c.id != refunds.c.id,
+            _other_refund.c.account == refunds.c.account,
+            _other_refund.c.provider_transaction_id == refunds.c.provider_transaction_id,
+        ),
+        "shares the transaction {0} with another refund",
+        refunds.c.provider_transaction_id,
+        invoice=refunds.c.invoice_id,
+    ),
+    broken_where(
+        8,
+        "refunds",
+        refunds,
+        lambda _: (
+            ~exists(literal(1)).where(
+                audit.c.action == "refund.asked",
+                audit.c.subject == func.coalesce(refunds.c.invoice_id, refunds.c.unmatched_id),
+                audit.c.detail.contains(refunds.c.id),
+                audit.c.reason != "",
+            )
+        ),
+        "nothing says who asked for it, and why",
+        invoice=refunds.c.invoice_id,
+    ),
+    broken_where(
+        11,
+        "refunds",
+        refunds,
+        lambda bounds: and_(
+            refunds.c.state == RefundState.PENDING.value,
+            older_than(refunds.c.created_at, bounds.late_seconds),
+            ~is_live(func.coalesce(refunds.c.invoice_id, refunds.c.unmatched_id), RefundMake.TYPE, naming=refunds.c.id),
+        ),
+        "is on its way, and nothing calls the provider",
+        invoice=refunds.c.invoice_id,
+    ),
+    broken_where(
+        11,
+        "refunds",
+        refunds,
+        lambda _: and_(
+            refunds.c.invoice_id.is_not(None),
+            or_(
+                and_(
+                    refunds.c.state == RefundState.WAITING.value,
+                    ~_has_open_exception(refunds.c.invoice_id, Reason.REFUND_WAITS.value),
+                ),
+                and_(
+                    refunds.c.state == RefundState.UNKNOWN.value,
+                    ~_has_open_exception(refunds.c.invoice_id, Reason.REFUND_FAILED.value),
+                ),
+            ),
+        ),
+        "is {0}, and no person was told",
+        refunds.c.state,
+        invoice=refunds.c.invoice_id,
     ),
 )
 

@@ -10,12 +10,23 @@ from sqlalchemy import ColumnElement, Row, and_, exists, literal, select
 
 from contracts.evidence import TransactionKind
 from contracts.statuses import OPEN_ATTEMPTS, AttemptState, InvoiceStatus, LinkState
+from db.exceptions import BY_WORD_OF_A_PERSON
 from db.invoices import flags_of
 from db.promises.base import Bounds, Check, Finding, Suspect, broken_where, named
 from db.schema import attempts, exceptions, invoices, links, tombstones, transactions, verdicts
 from db.tx import Tx
 from rules.policy import LinkPolicy
-from rules.verdicts import MONEY_REASONS, REVIEW_REASONS, InvoiceView, Money, Reason, Standing, link_then, stand
+from rules.verdicts import (
+    MONEY_REASONS,
+    REVIEW_REASONS,
+    InvoiceView,
+    Money,
+    Reason,
+    Standing,
+    link_then,
+    stand,
+    still_accepted,
+)
 
 _LESSER = (
     InvoiceStatus.PENDING.value,
@@ -34,6 +45,7 @@ class _Facts:
     attempts: list[Row[Any]] = field(default_factory=list)  # oldest first
     money: list[Row[Any]] = field(default_factory=list)
     reasons: set[str] = field(default_factory=set)  # of its open exceptions
+    accepted: dict[str, datetime] = field(default_factory=dict)  # what a person took as it is, and when
     cancelled_at: datetime | None = None  # for the version that is wanted
 
 
@@ -57,9 +69,11 @@ def _facts_of(tx: Tx, ids: Sequence[str]) -> dict[str, _Facts]:
     of_money = select(transactions, attempts.c.link_id).join(attempts, attempts.c.id == transactions.c.attempt_id)
     for row in tx.execute(of_money.where(transactions.c.invoice_id.in_(ids))):
         facts[row.invoice_id].money.append(row)
-    is_open = (exceptions.c.invoice_id.in_(ids), exceptions.c.state == "open")
-    for row in tx.execute(select(exceptions.c.invoice_id, exceptions.c.reason).where(*is_open)):
-        facts[row.invoice_id].reasons.add(row.reason)
+    for row in tx.execute(select(exceptions).where(exceptions.c.invoice_id.in_(ids)).order_by(exceptions.c.id)):
+        if row.state == "open":
+            facts[row.invoice_id].reasons.add(row.reason)
+        elif row.resolution == BY_WORD_OF_A_PERSON:
+            facts[row.invoice_id].accepted[row.reason] = row.closed_at
     same = (
         tombstones.c.crm == invoices.c.crm,
         tombstones.c.payable_type == invoices.c.payable_type,
@@ -85,11 +99,12 @@ def _view(invoice: Row[Any], facts: _Facts) -> InvoiceView:
         amount_minor=invoice.amount_minor,
         currency=invoice.currency,
         cancelled_at=facts.cancelled_at,
-        accept_partial=newest is not None and LinkPolicy.kept(newest.policy).partial == "accept",
+        policy=LinkPolicy.kept(newest.policy) if newest is not None else LinkPolicy(),
         link=LinkState(newest.state) if newest else None,
         any_open_attempt=any(AttemptState(one.state) in OPEN_ATTEMPTS for one in facts.attempts),
         last_attempt=AttemptState(facts.attempts[-1].state) if facts.attempts else None,
         settled_elsewhere_at=invoice.settled_elsewhere_at,
+        accepted=still_accepted(facts.accepted, max((row.created_at for row in facts.money), default=None)),
     )
 
 

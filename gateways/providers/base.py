@@ -40,6 +40,7 @@ class Capabilities:
     cancel: bool
     refund_idempotent: bool
     signed_events: bool
+    refund: bool = True  # money can be given back by a call
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from starlette.testclient import TestClient
 
 from contracts.commands import (
     Command,
-    CommandAnswered,
     InvoiceResolve,
     InvoiceReview,
     InvoiceSettledElsewhere,
@@ -29,12 +28,10 @@ from contracts.commands import (
     LinkSent,
     PaymentVerify,
 )
-from contracts.evidence import OrderState, ProviderTransaction, TransactionKind
-from contracts.ids import new_id
+from contracts.evidence import OrderState, TransactionKind
 from contracts.messages import InvoiceCancelled, Policy
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
-from db import api_keys, attempts, audit, links
-from db.prove import prove
+from db import api_keys, attempts, links
 from db.schema import links as link_rows
 from db.types import db_after
 from runtime.checkout import ask_for_link, press_pay
@@ -42,15 +39,14 @@ from runtime.checks import request_check
 from runtime.deps import Deps
 from runtime.inbound import Incoming
 from runtime.intake import take
-from runtime.settings import CrmSettings, PolicySettings
+from runtime.settings import PolicySettings
 from tests.commands import run, use_settings
-from tests.shop import accept, created, office, open_shop, reasons, shop, the_attempt, the_invoice, the_link, work
+from tests.office_desk import CRM, answers, breaches, deeds, give, open_order, pay
+from tests.shop import accept, created, office, open_shop, reasons, shop, the_invoice, the_link, work
 from tests.support import DATA_KEY, put
 from web.api import routes
 from web.requests import RequestIds
 from workers.executor import Executor
-
-CRM = CrmSettings(adapter="sandbox", base_url="http://127.0.0.1:1", token="t" * 16)
 
 
 @pytest.fixture
@@ -58,54 +54,7 @@ def deps(clean_url: str) -> Iterator[Deps]:
     with open_shop(clean_url, crms={"office": CRM}) as made:
         accept(made)
         yield made
-        assert [breach for found in prove(made.database).values() for breach in found.breaches] == []
-
-
-def give(deps: Deps, model: type[Command], **more: Any) -> CommandAnswered:
-    """Give a command, carry it out, and return the answer to whoever gave it."""
-    given = {"crm": "office", "invoice_id": "I-1", "actor": "17", "reason": "asked", "wish": new_id(), **more}
-    command = model(**given)
-    put(deps.database, command)
-    work(deps, "commands", rounds=1, hurry=False)
-    return answers(deps)[-1]
-
-
-def answers(deps: Deps) -> list[CommandAnswered]:
-    with deps.database.read() as tx:
-        found = tx.execute(
-            text(
-                "SELECT id, payload FROM messages WHERE type = 'command.answered.v1' UNION ALL "
-                "SELECT id, payload FROM message_history WHERE type = 'command.answered.v1' ORDER BY id"
-            )
-        )
-        return [CommandAnswered.model_validate_json(row.payload) for row in found]
-
-
-def deeds(deps: Deps) -> list[Any]:
-    with deps.database.read() as tx:
-        return audit.of_subject(tx, the_invoice(deps).id)
-
-
-def pay(deps: Deps, attempt: Any, amount: int = 10_000) -> None:
-    """Let money come by an attempt's order, and let the pipeline find it."""
-    shop(deps).orders[attempt.reference] = OrderState.PAID
-    shop(deps).money[attempt.reference] = (
-        ProviderTransaction(
-            provider_transaction_id=f"t-{attempt.reference}",
-            kind=TransactionKind.CAPTURE,
-            amount_minor=amount,
-            currency="AMD",
-            occurred_at=datetime.now(UTC),
-        ),
-    )
-    give(deps, PaymentVerify)
-    work(deps, rounds=4)
-
-
-def open_order(deps: Deps) -> Any:
-    press_pay(deps, the_link(deps).id)
-    work(deps, "checkout", rounds=1, hurry=False)
-    return the_attempt(deps)
+        assert breaches(made) == []
 
 
 # --- each command ---------------------------------------------------------------------------------------------------
@@ -379,14 +328,47 @@ def test_an_invoice_that_is_marked_for_review_is_not_paid_until_that_is_resolved
     assert [row.reason for row in deeds(deps) if row.action == "exception.resolved"] == ["agreed"]
 
 
-def test_what_follows_the_money_is_not_resolved_by_a_word(deps: Deps) -> None:
-    pay(deps, open_order(deps), amount=4_000)
-    assert reasons(deps) == {"partial_payment"}
-    refused = give(deps, InvoiceResolve, case="partial_payment")
+def test_money_of_another_currency_is_not_resolved_by_a_word(deps: Deps) -> None:
+    pay(deps, open_order(deps), currency="USD")
+    assert reasons(deps) == {"wrong_currency"}
+    refused = give(deps, InvoiceResolve, case="wrong_currency")
     assert (refused.outcome, "closes by itself" in refused.detail) == ("refused", True)
     unknown = give(deps, InvoiceResolve, case="nothing")
-    assert (unknown.outcome, "open are: partial_payment" in unknown.detail) == ("refused", True)
-    assert reasons(deps) == {"partial_payment"}
+    assert (unknown.outcome, "open are: wrong_currency" in unknown.detail) == ("refused", True)
+    assert reasons(deps) == {"wrong_currency"}
+
+
+def test_a_part_that_a_person_takes_pays_the_invoice_and_says_that_it_is_a_part(deps: Deps) -> None:
+    pay(deps, open_order(deps), amount=4_000)
+    assert (the_invoice(deps).status, reasons(deps)) == (InvoiceStatus.MANUAL_REVIEW, {"partial_payment"})
+
+    assert give(deps, InvoiceResolve, case="partial_payment", reason="the rest is a discount").outcome == "done"
+    work(deps, rounds=4)
+
+    assert (the_invoice(deps).status, reasons(deps)) == (InvoiceStatus.PAID, set())
+    assert office(deps).record.flags == ("partial",)
+    assert the_link(deps).state == LinkState.SETTLED
+    assert office(deps).closed == list(office(deps).tasks.values())
+
+
+def test_what_a_person_accepted_is_asked_again_when_more_money_moves(deps: Deps) -> None:
+    attempt = open_order(deps)
+    pay(deps, attempt, amount=12_000)
+    assert give(deps, InvoiceResolve, case="overpaid", reason="a credit, as agreed").outcome == "done"
+    give(deps, PaymentVerify)
+    work(deps, rounds=4)
+    assert reasons(deps) == set(), "the same money again changes nothing"
+
+    money = shop(deps).money[attempt.reference]
+    shop(deps).money[attempt.reference] = (
+        *money,
+        money[0].model_copy(update={"provider_transaction_id": "t-more", "amount_minor": 500}),
+    )
+    give(deps, PaymentVerify)
+    work(deps, rounds=4)
+
+    assert reasons(deps) == {"overpaid"}
+    assert the_invoice(deps).paid_minor == 12_500
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

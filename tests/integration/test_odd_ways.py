@@ -16,6 +16,7 @@ from db import attempts, audit, exceptions, invoices
 from db.schema import messages
 from gateways.errors import Refused
 from gateways.providers.base import CreateMode, Opens, OrderRequest
+from rules.policy import LinkPolicy
 from rules.verdicts import InvoiceView, Money, Reason, stand
 from runtime.checkout import press_pay
 from runtime.checks import request_check
@@ -332,7 +333,7 @@ def view() -> InvoiceView:
         amount_minor=100,
         currency="AMD",
         cancelled_at=None,
-        accept_partial=False,
+        policy=LinkPolicy(),
         link=LinkState.ACTIVE,
         any_open_attempt=False,
         last_attempt=AttemptState.PAID,

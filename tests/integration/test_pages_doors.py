@@ -252,8 +252,8 @@ def test_money_on_its_way_by_the_link_before_holds_the_new_one_back(
 ) -> None:
     with Workers(deps):
         client.post(f"{case.path}/pay")
-    change(deps, f"UPDATE attempts SET state = 'processing' WHERE link_id = '{case.link.id}'")
     make_invoice(deps, case.number, version=2, amount_minor=100)
+    change(deps, f"UPDATE attempts SET state = 'processing' WHERE link_id = '{case.link.id}'")
     new = link_of(deps, case.number)
     path = path_of(deps, new)
     assert new.id != case.link.id

@@ -341,6 +341,20 @@ CASES = [
     ),
     Case(
         5,
+        "unmatched_in_no_inbox",
+        "SELECT id FROM transactions WHERE invoice_id IS NULL",
+        ("UPDATE transactions SET unmatched_id = NULL WHERE id = '{0}'",),
+        "transactions {0}",
+    ),
+    Case(
+        5,
+        "inbox_closed_too_early",
+        "SELECT id FROM unmatched WHERE state = 'open'",
+        ("UPDATE unmatched SET state = 'assigned' WHERE id = '{0}'",),
+        "unmatched {0}",
+    ),
+    Case(
+        5,
         "booked_elsewhere",
         of("transactions", "paid"),
         (f"UPDATE transactions SET invoice_id = ({invoice('open')}) WHERE id = '{{0}}'",),
@@ -503,6 +517,45 @@ CASES = [
             f"UPDATE links SET expires_at = '{OLD}' WHERE id = '{{0}}'",
         ),
         "links {0}",
+    ),
+    Case(
+        5,
+        "more_goes_back_than_came",
+        of("refunds", "returned", "AND state = 'waiting'"),
+        ("UPDATE refunds SET amount_minor = 150000 WHERE id = '{0}'",),
+        "refunds {0}",
+    ),
+    Case(
+        3,
+        "refunds_share_a_transaction",
+        of("refunds", "returned", "AND state = 'waiting'"),
+        (
+            "UPDATE refunds SET state = 'done', provider_transaction_id = "
+            "(SELECT provider_transaction_id FROM refunds WHERE state = 'done') WHERE id = '{0}'",
+        ),
+        "refunds {0}",
+    ),
+    Case(
+        8,
+        "refund_of_nobody",
+        of("refunds", "returned", "AND state = 'waiting'"),
+        ("DELETE FROM audit WHERE action = 'refund.asked'",),
+        "refunds {0}",
+        unguarded="without_protection_of_audit",
+    ),
+    Case(
+        11,
+        "refund_waits_in_silence",
+        of("refunds", "returned", "AND state = 'waiting'"),
+        ("UPDATE exceptions SET state = 'closed' WHERE reason = 'refund_waits_for_approval'",),
+        "refunds {0}",
+    ),
+    Case(
+        11,
+        "refund_forgotten",
+        of("refunds", "returned", "AND state = 'waiting'"),
+        (f"UPDATE refunds SET state = 'pending', created_at = '{OLD}' WHERE id = '{{0}}'",),
+        "refunds {0}",
     ),
     Case(
         11,

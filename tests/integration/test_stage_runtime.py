@@ -442,7 +442,7 @@ def test_who_asks_the_outside_leaves_the_shared_transaction(deps: Deps, use: Cal
 
     def ask(message: CrmUpdate, run: Deps) -> Outcome:
         if message.revision == 2:
-            run.calling_outside()
+            run.alone()
             shared.append(run.together is not None)
         return DONE
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from contracts.evidence import Evidence, OrderState, ProviderTransaction, TransactionKind
 from contracts.statuses import AttemptState, Flag, InvoiceStatus, LinkState
 from rules.links import ATTEMPT_MOVES, LINK_MOVES, may_leave
-from rules.verdicts import InvoiceView, Money, Reason, Standing, attempt_after, mismatch, stand
+from rules.policy import LinkPolicy
+from rules.verdicts import ACCEPTABLE, InvoiceView, Money, Reason, Standing, attempt_after, mismatch, stand
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 EXPIRY = NOON + timedelta(days=7)
@@ -21,7 +22,7 @@ def view(**changes: object) -> InvoiceView:
         "amount_minor": ASKED,
         "currency": "AMD",
         "cancelled_at": None,
-        "accept_partial": False,
+        "policy": LinkPolicy(),
         "link": LinkState.ACTIVE,
         "any_open_attempt": False,
         "last_attempt": None,
@@ -59,7 +60,7 @@ WEEK_AND_A_BIT = 7 * 24 * 60 + 5
         ([], {"cancelled_at": NOON - timedelta(hours=1), "link": LinkState.CANCELLED}, "cancelled", (), None, set()),
         ([money()], {}, "paid", (), "amount.exact", set()),
         ([money(40_000)], {}, "manual_review", ("partial",), "amount.partial", {Reason.PARTIAL}),
-        ([money(40_000)], {"accept_partial": True}, "paid", ("partial",), "amount.partial", set()),
+        ([money(40_000)], {"policy": LinkPolicy(partial="accept")}, "paid", ("partial",), "amount.partial", set()),
         ([money(40_000), money(60_000, minutes=1)], {}, "paid", (), "amount.completed", set()),
         ([money(120_000)], {}, "paid", ("overpaid",), "amount.over", {Reason.OVERPAID}),
         ([money(), money(minutes=1)], {}, "paid", ("duplicate",), "amount.second", {Reason.DUPLICATE}),
@@ -157,7 +158,14 @@ captures = st.builds(
 views = st.builds(
     view,
     cancelled_at=st.sampled_from([None, NOON, NOON + timedelta(days=3)]),
-    accept_partial=st.booleans(),
+    policy=st.builds(
+        LinkPolicy,
+        partial=st.sampled_from(["review", "accept", "collect"]),
+        over=st.sampled_from(["review", "accept"]),
+        late=st.sampled_from(["review", "accept"]),
+        old_link=st.sampled_from(["review", "accept"]),
+    ),
+    accepted=st.frozensets(st.sampled_from(sorted(ACCEPTABLE)), max_size=2),
     link=st.sampled_from([None, *LinkState]),
     any_open_attempt=st.booleans(),
     last_attempt=st.sampled_from([None, *AttemptState]),
