@@ -12,6 +12,7 @@ Waiting polls up to a deadline; what does not come true prints the invoices' sto
 """
 
 import itertools
+import json
 import tempfile
 import threading
 import time
@@ -24,12 +25,15 @@ from typing import Any, Self, TypeVar
 from cli.outside import Books
 from cli.prove import check
 from cli.stack import Plan, Stack
+from contracts.ids import new_id
 from db import attempts, exceptions, invoices, message_store, timeline
 from db.database import Trouble, trouble_of
 from db.tx import Record, Tx
 from rules.verdicts import Reason
 from runtime.build import build, close
 from runtime.deps import Deps
+from runtime.inbound import Incoming
+from runtime.intake import take
 from sandbox.customers import Customer, Scenario, nothing, pay, pay_and_close_the_tab, pay_less
 from tests.services.processes import free_port
 
@@ -171,6 +175,13 @@ class Town:
             url, control, bill.account, int(bill.data["amount_minor"]), patience_seconds=bill.patience_seconds
         )
         return bill.customer
+
+    def give(self, command: str, bill: Bill, **more: Any) -> None:
+        """Give a command about an invoice, as an operator does."""
+        named = {"crm": bill.crm, "type": bill.data.get("type", "invoice"), "invoice_id": bill.id, "actor": "17"}
+        event = {"specversion": "1.0", "id": new_id(), "source": "/tests", "type": command, "data": named | more}
+        (taken,) = take(self.deps, [Incoming(body=json.dumps(event).encode(), channel="operator")])
+        assert taken.outcome == "accepted", taken.problems
 
     def arm(self, name: str, points: Iterable[str]) -> list[Path]:
         """Have a process stop dead at each point (QUEUE.POINT), one after the other; it is killed to begin with.

@@ -97,9 +97,21 @@ def _kept_of_nobody() -> ColumnElement[bool]:
 
 
 def _refunds_exceed() -> ColumnElement[bool]:
-    """True where what went back by one order, and what is about to, is more than what came by it."""
+    """True where what went back by one order, and what is about to, is more than what came by it.
+
+    A refund that the books show before its answer is written here is not counted twice.
+    """
     mine = (transactions.c.attempt_id == refunds.c.attempt_id, transactions.c.currency == refunds.c.currency)
-    left = select(func.coalesce(captured_less_returned(), 0)).where(*mine).scalar_subquery()
+    is_of_another = exists(literal(1)).where(
+        _other_refund.c.account == transactions.c.account,
+        _other_refund.c.provider_transaction_id == transactions.c.provider_transaction_id,
+    )
+    may_be_it = and_(
+        transactions.c.kind == TransactionKind.REFUND.value,
+        transactions.c.created_at >= refunds.c.created_at,
+        ~is_of_another,
+    )
+    left = select(func.coalesce(captured_less_returned(), 0)).where(*mine, ~may_be_it).scalar_subquery()
     same = (_other_refund.c.attempt_id == refunds.c.attempt_id, _other_refund.c.currency == refunds.c.currency)
     held = select(func.coalesce(func.sum(_other_refund.c.amount_minor), 0)).where(
         *same, _other_refund.c.state.in_(_HOLDING)

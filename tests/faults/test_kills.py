@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.customers import Scenario, nothing
 from tests.faults.conftest import Production
-from tests.faults.points import POINTS, points_of
+from tests.faults.points import CALLS_WITH_INTENT, POINTS, points_of
 from tests.kit import PAYS, PAYS_AND_LEAVES, PAYS_HALF, STAYS_AWAY, Bill, Town
 
 pytestmark = pytest.mark.timeout(420)
@@ -28,6 +29,26 @@ def test_each_worker_killed_at_each_point(production: Production) -> None:
     # Where nobody can be asked, each death between intent and conclusion leaves to a person what was in its hands: two
     # deaths (at intent, after the call), each with as many calls as the process has threads.
     assert sum(bill.was_left_to_a_person for bill in bills) <= 2 * town.plan.threads
+    town.check_books()
+
+
+def test_who_gives_money_back_killed_at_each_point_gives_it_back_once(production: Production) -> None:
+    """Paid invoices are refunded while the workers of commands and refunds die at each of their points."""
+    town = production.town
+    bills = town.publish(12, [PAYS, PAYS_AND_LEAVES], ACCOUNTS)
+    town.send_customers(bills)
+    town.wait_for_ends(bills, seconds=PATIENCE_SECONDS)
+    markers = town.arm("refunds", [f"refunds.{point}" for point in CALLS_WITH_INTENT])
+    markers += town.arm("commands", ["commands.claimed", "commands.concluding", "commands.concluded"])
+
+    for bill in bills:
+        town.give("payment.refund.v1", bill, reason="goods came back")
+        bill.scenario = Scenario("is refunded", nothing, "refunded")
+    town.wait_for_ends(bills, seconds=PATIENCE_SECONDS)
+
+    assert [marker.name for marker in markers if not marker.exists()] == []
+    counts = {name: town.stack.provider.control.stats(name)["refunds"] for name in town.plan.families}
+    assert counts == {name: sum(bill.account == name for bill in bills) for name in town.plan.families}
     town.check_books()
 
 
