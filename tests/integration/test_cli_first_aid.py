@@ -381,3 +381,33 @@ def test_contracts_are_written_checked_and_events_held_against_them(tmp_path: Pa
     refused = run("contracts", "validate", str(bad))
     assert refused.exit_code == 5
     assert "data.amount_minor" in refused.stdout
+
+
+# --- money that is nobody's -----------------------------------------------------------------------------------------
+
+
+def test_money_of_nobody_is_listed_and_shown_and_the_doctor_names_it(database: Database) -> None:
+    (entry,) = told("money", "list")
+    assert (entry["account"], entry["state"], entry["money"][0]["amount_minor"]) == ("main", "open", 5_000)
+    listed = run("money", "list").stdout
+    assert entry["id"] in listed
+    assert "capture 50.00 AMD" in listed
+    shown = told("money", "show", entry["id"])
+    assert (shown["candidates"], shown["provider_order_id"]) == ([], entry["provider_order_id"])
+    assert "no invoice here asks for this amount" in run("money", "show", entry["id"]).stdout
+    assert "paylinks money list" in run("doctor").stdout
+
+
+def test_a_deed_about_money_of_nobody_says_why_not(database: Database) -> None:
+    (entry,) = told("money", "list")
+    assert run("money", "refund", entry["id"]).exit_code == 2, "without a reason"
+    for arguments, why in (
+        (("money", "show", "nothing"), "paylinks money list"),
+        (("money", "refund", "nothing", "--reason", "r"), "paylinks money list"),
+        (("money", "assign", entry["id"], "no-such-invoice", "--reason", "r"), "nothing here is called"),
+        (("money", "approve", "nothing", "--reason", "r"), "no refund of the inbox"),
+        (("money", "reject", "nothing", "--reason", "r"), "no refund of the inbox"),
+    ):
+        result = run(*arguments)
+        assert (result.exit_code, why in result.output) == (1, True), result.output
+    assert [one["id"] for one in told("money", "list")] == [entry["id"]]

@@ -34,6 +34,7 @@ from contracts.statuses import AttemptState, InvoiceStatus, LinkState
 from db import api_keys, attempts, links
 from db.schema import links as link_rows
 from db.types import db_after
+from gateways.errors import Unavailable
 from runtime.checkout import ask_for_link, press_pay
 from runtime.checks import request_check
 from runtime.deps import Deps
@@ -502,13 +503,14 @@ def client(deps: Deps) -> Iterator[TestClient]:
 
 @pytest.fixture
 def worker(deps: Deps) -> Iterator[None]:
-    """Serve the queue of commands while a door waits for it."""
+    """Serve the queues that a door waits for."""
     over = threading.Event()
 
     def serve() -> None:
-        executor = Executor(deps, ["commands"])
+        executor = Executor(deps, ["commands", "webhook-verification", "refunds"])
         while not over.wait(0.02):
-            executor.serve("commands")
+            for queue in executor.queues:
+                executor.serve(queue)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -528,6 +530,31 @@ def test_over_http_the_answer_tells_what_was_done(deps: Deps, client: TestClient
     assert again.json()["command_id"] == answer.json()["command_id"]
     assert client.get(answer.json()["href"]).json()["detail"] == "the link is cancelled"
     assert the_link(deps).state == LinkState.CANCELLED
+
+
+def test_over_http_a_verification_tells_what_the_provider_says_beside_what_we_hold(
+    deps: Deps, client: TestClient, worker: None
+) -> None:
+    attempt = open_order(deps)
+    shop(deps).orders[attempt.reference] = OrderState.PROCESSING
+    told = client.post("/v1/commands/payment.verify", json=WHO).json()
+
+    assert told["is_complete"] is True
+    (order,) = told["orders"]
+    assert (order["ours"], order["theirs"]) == ("processing", "processing")
+    assert order["provider_order_id"] == "o-" + attempt.reference
+    assert order["asked_at"] is not None
+
+
+def test_over_http_a_verification_without_an_answer_says_so(
+    deps: Deps, client: TestClient, worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = open_order(deps)
+    shop(deps).fetch_evidence = lambda *_: (_ for _ in ()).throw(Unavailable("down"))
+    monkeypatch.setattr("web.api.COMMAND_SECONDS", 0.5)
+    told = client.post("/v1/commands/payment.verify", json=WHO).json()
+    assert (told["is_complete"], told["orders"][0]["attempt"]) == (False, attempt.id)
+    del shop(deps).fetch_evidence
 
 
 def test_over_http_a_refusal_is_a_conflict_with_a_remedy(client: TestClient, worker: None) -> None:
@@ -638,6 +665,41 @@ def test_by_the_command_line(
     assert run("link", "cancel", "nothing", "--reason", "r").exit_code == 1
     actors = {row.actor for row in deeds(deps) if row.action in ("link.reissued", "link.cancelled")}
     assert actors == {"operator:karen"}
+
+
+def test_by_the_command_line_the_providers_answer_stands_beside_ours_and_money_goes_back(
+    deps: Deps, worker: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clean_url: str
+) -> None:
+    account = {"adapter": "sandbox", "base_url": "http://127.0.0.1:1/main", "api_key": "k", "webhook_secrets": ["s"]}
+    use_settings(
+        monkeypatch,
+        tmp_path,
+        {
+            "database_url": clean_url,
+            "data_keys": [DATA_KEY],
+            "link_keys": [{"id": "k1", "secret": "s" * 32}],
+            "crms": {"office": {"adapter": "sandbox", "base_url": "http://127.0.0.1:1", "token": "t" * 16}},
+            "accounts": {"shop": account},
+        },
+    )
+    attempt = open_order(deps)
+    shop(deps).orders[attempt.reference] = OrderState.DECLINED
+    verified = run("link", "verify", "I-1", "--reason", "he says that he paid")
+    assert verified.exit_code == 0, verified.output
+    order = "o-" + attempt.reference
+    (line,) = [line for line in verified.stdout.splitlines() if order in line and "stage" not in line]
+    assert line.split()[:4] == ["shop", order, "failed", "declined"]
+
+    pay(deps, open_order(deps))
+    back = run("link", "refund", "I-1", "--amount-minor", "100", "--currency", "AMD", "--reason", "a part came back")
+    assert (back.exit_code, "is on its way" in back.output) == (0, True)
+    much = run("link", "refund", "I-1", "--amount-minor", "999999", "--currency", "AMD", "--reason", "all")
+    assert (much.exit_code, "no payment has so much left" in much.output) == (1, True)
+    lone = run("link", "refund", "I-1", "--amount-minor", "100", "--reason", "no currency")
+    assert (lone.exit_code, "amount_minor and currency go together" in lone.output) == (1, True)
+    none = run("link", "approve-refund", "I-1", "nothing", "--reason", "yes")
+    assert (none.exit_code, "no refund of this id waits" in none.output) == (1, True)
+    work(deps, rounds=4)
 
 
 # --- time -----------------------------------------------------------------------------------------------------------
