@@ -38,7 +38,7 @@ _HARMLESS = ("version", "revision", "check_no", "episode", "attempt", "link", "r
 _MAX_FOUND = 50
 _MAX_VIEWS = 200
 # Deeds that are told as what they are: the link went out.
-_SENDS = ("link.sent", "link.resent")
+SENDS = ("link.sent", "link.resent")
 _COLONS_OF_A_CRM_NAME = 2  # crm:type:id, see contracts.base.key_of
 
 
@@ -261,7 +261,7 @@ def _exceptions(tx: Tx, invoice_id: str) -> Iterator[Entry]:
 def _deeds(tx: Tx, invoice: Row[Any]) -> Iterator[Entry]:
     for row in audit.of_subject(tx, invoice.id, _crm_name(invoice)):
         facts = {"actor": row.actor, "action": row.action, "reason": row.reason, **json.loads(row.detail)}
-        is_send = row.action in _SENDS
+        is_send = row.action in SENDS
         text = f"{row.action} by {row.actor}{_way(facts) if is_send else ''}{_because(row.reason)}"
         yield Entry(row.created_at, "send" if is_send else "audit", text, facts, row.request_id)
 
