@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, LargeBinary, Row, bindparam, delete, null, select, update
 
 from contracts.base import key_of
+from contracts.messages import ProviderEventReceived
 from db import audit, invoices, link_views, rejections, timeline
 from db.database import Database
 from db.schema import (
@@ -36,7 +37,7 @@ from db.schema import rejections as rejection_rows
 from db.sealing import SealBroken
 from db.tx import Tx
 from rules.masking import masked
-from rules.persons import Person, digits_of, looks_like_a_number
+from rules.persons import Person, digits_of, looks_like_a_number, names_any
 
 PORTION = 500
 _CHUNK = 400
@@ -63,6 +64,7 @@ class Held:
     # Our invoice id -> the sealed fields that were seen there, None where there are none any more.
     invoices: dict[str, bytes | None] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)  # our invoice id -> the CRM's name of it
+    references: list[str] = field(default_factory=list)  # by which the provider knows his orders
     live: list[Row[Any]] = field(default_factory=list)
     ended: list[Row[Any]] = field(default_factory=list)
     conflicts: list[Row[Any]] = field(default_factory=list)
@@ -104,6 +106,7 @@ def find(database: Database, name: str, *, portion: int = PORTION) -> Held:
             held.invoices[row.id] = row.sealed
     with database.read() as tx:
         held.names = {id_: _crm_name(invoices.get(tx, id_)) for id_ in held.invoices}
+        held.references = _references(tx, list(held.invoices))
     # What is live first: it may end meanwhile, and is then found among what has ended, or twice.
     for column, found in (
         (messages.c.sealed, held.live),
@@ -111,7 +114,7 @@ def find(database: Database, name: str, *, portion: int = PORTION) -> Held:
         (message_conflicts.c.sealed, held.conflicts),
     ):
         for row, fields in _opened(database, held, column, portion):
-            if row.subject in held.subjects or held.person.is_in(fields):
+            if _is_his(held, row, fields):
                 found.append(row)
     for row, body in _opened(database, held, rejection_rows.c.body_sealed, portion):
         if held.person.is_in(body):
@@ -126,7 +129,7 @@ def _meant(tx: Tx, name: str) -> Held:
     if "@" in name:
         return Held(Person(emails=frozenset([name.casefold()])))
     is_number = looks_like_a_number(name)
-    found = [] if is_number and name.startswith("+") else timeline.find(tx, name)
+    found = timeline.find_named(tx, name) if is_number else timeline.find(tx, name)
     if len(found) > 1:
         raise Unclear(f"names {len(found)} invoices; write it as crm/ID, or give our id")
     if found:
@@ -135,6 +138,20 @@ def _meant(tx: Tx, name: str) -> Held:
     if is_number:
         return Held(Person(phones=frozenset([digits_of(name)])))
     raise Unclear("is no e-mail address, no telephone number, and no invoice that is known here")
+
+
+def _references(tx: Tx, ids: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for some in _chunks(ids):
+        found += tx.execute(select(attempts.c.reference).where(attempts.c.invoice_id.in_(some))).scalars()
+    return found
+
+
+def _is_his(held: Held, row: Row[Any], fields: dict[str, Any]) -> bool:
+    """Tell whether a message is about him; an event of the provider may not have been led to its invoice."""
+    if row.subject in held.subjects or held.person.is_in(fields):
+        return True
+    return row.type == ProviderEventReceived.TYPE and names_any(fields, held.references)
 
 
 def _crm_name(invoice: Row[Any]) -> str:

@@ -77,6 +77,11 @@ def find(tx: Tx, name: str) -> list[str]:
     return []
 
 
+def find_named(tx: Tx, name: str) -> list[str]:
+    """Return the ids of the invoices that are called so themselves, by us or by a CRM."""
+    return sorted({*_by_id(tx, name), *_by_crm_name(tx, name)})
+
+
 def _by_id(tx: Tx, name: str) -> Iterable[str]:
     return tx.execute(select(invoice_rows.c.id).where(invoice_rows.c.id == name)).scalars()
 

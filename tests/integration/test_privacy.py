@@ -246,7 +246,22 @@ def test_a_second_time_there_is_nothing(world: World) -> None:
     assert world.rows("SELECT count(*) FROM audit") == deeds, "nothing was done"
 
 
-@pytest.mark.parametrize("name", [EMAIL.upper(), "+374 (10) 12-34-56", "0037410123456", "I-1", "office/I-1"])
+def test_an_event_that_nobody_led_to_the_invoice_is_found_by_its_order(world: World) -> None:
+    ((reference,),) = world.rows("SELECT reference FROM attempts")
+    body = base64.b64encode(f'{{"order": "{reference}", "payer": "{NAME}"'.encode()).decode()
+    forged = ProviderEventReceived(account="gone", receipt="f", received_at=datetime.now(UTC), body_base64=body)
+    put(world.database, forged)
+    refused = run("privacy", "erase", EMAIL, "--yes", *WHY)
+    assert (refused.exit_code, "provider.event.v1" in refused.stderr) == (1, True)
+    work(world.deps, "webhook-verification", rounds=1)
+    assert world.rows("SELECT outcome FROM message_history WHERE subject = 'gone'") == [("refused",)]
+
+    assert run("privacy", "erase", EMAIL, "--yes", *WHY).exit_code == 0
+
+    assert where(world.database, *HERS) == set()
+
+
+@pytest.mark.parametrize("name", [EMAIL.upper(), "+374 (10) 12-34-56", "37410123456", "I-1", "office/I-1"])
 def test_a_person_is_meant_by_address_number_or_invoice(world: World, name: str) -> None:
     assert run("privacy", "erase", name, "--yes", *WHY).exit_code == 0
     assert where(world.database, EMAIL, DIGITS, NAME) == set()

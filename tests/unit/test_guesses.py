@@ -1,6 +1,8 @@
 """Who asks for links that do not exist too often is told to wait; the clock is the test's own."""
 
 import asyncio
+import socket
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -90,6 +92,21 @@ def test_without_redis_each_process_counts_for_itself(clock: Clock) -> None:
     with capture_logs() as lines:
         assert run(go()) == [None] * 30 + [60]
     assert [line["event"] for line in lines] == ["page.guesses_uncounted", "page.guessing"], "it is not asked each time"
+
+
+def test_a_frozen_redis_holds_a_miss_up_once(clock: Clock) -> None:
+    async def go(port: int) -> tuple[list[int | None], float]:
+        counted = guesses(clock, 2, f"redis://127.0.0.1:{port}/0")
+        began = time.monotonic()
+        try:
+            return await misses(counted, 3), time.monotonic() - began
+        finally:
+            await counted.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, capture_logs():
+        answers, seconds = run(go(silent.getsockname()[1]))
+    assert answers == [None, None, 60]
+    assert seconds < 2
 
 
 def test_with_redis_all_processes_share_the_count(clock: Clock, redis_url: str, prefix: str) -> None:
