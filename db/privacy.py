@@ -186,7 +186,7 @@ def _opened(database: Database, held: Held, sealed: ColumnElement[Any], portion:
 def erase(database: Database, held: Held, *, actor: str, reason: str) -> dict[str, int]:
     """Erase what was found, and write it down; return what was erased. Raise InFlight.
 
-    What came since it was found stays: it is found the next time.
+    What came since it was found stays: fewer invoices are counted then, and it is found the next time.
     """
     if held.live:
         raise InFlight(held.live)
@@ -194,7 +194,7 @@ def erase(database: Database, held: Held, *, actor: str, reason: str) -> dict[st
         for invoice_id in sorted(held.invoices):
             invoices.lock(tx, invoice_id)
         _refuse_what_is_live(tx, held)
-        counts = held.counts() | {"views": _erase_rows(tx, held)}
+        counts = held.counts() | _erase_rows(tx, held)
         _erase_bodies(tx, held, actor=actor, reason=reason)
         _write_down(tx, held, "privacy.erased", actor=actor, reason=reason, counts=counts)
     return counts
@@ -210,13 +210,14 @@ def _refuse_what_is_live(tx: Tx, held: Held) -> None:
         raise InFlight(found)
 
 
-def _erase_rows(tx: Tx, held: Held) -> int:
-    """Erase the fields of invoices, messages and conflicts; return how many views of links went too."""
+def _erase_rows(tx: Tx, held: Held) -> dict[str, int]:
+    """Erase the fields of invoices, messages and conflicts, and views of links; count what may be less than found."""
+    changed = 0
     for invoice_id, sealed in held.invoices.items():
         # Only what was seen: a newer version may have brought somebody else.
         seen = bindparam("seen", sealed, LargeBinary)
         its = update(invoice_rows).where(invoice_rows.c.id == invoice_id, invoice_rows.c.customer_sealed == seen)
-        tx.execute(its.values(customer_sealed=null()))
+        changed += tx.execute(its.values(customer_sealed=null())).rowcount
     for table, rows in ((message_history, held.ended), (message_conflicts, held.conflicts)):
         for ids in _chunks([row.id for row in rows]):
             tx.execute(update(table).where(table.c.id.in_(ids)).values(sealed=null()))
@@ -224,7 +225,7 @@ def _erase_rows(tx: Tx, held: Held) -> int:
     for ids in _chunks(list(held.invoices)):
         of_his = select(links.c.id).where(links.c.invoice_id.in_(ids))
         views += tx.execute(delete(view_rows).where(view_rows.c.link_id.in_(of_his))).rowcount
-    return views
+    return {"invoices": changed, "views": views}
 
 
 def _erase_bodies(tx: Tx, held: Held, *, actor: str, reason: str) -> None:

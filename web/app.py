@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -35,20 +36,20 @@ SHUTDOWN_SECONDS = 15
 KEEP_ALIVE_SECONDS = 30
 
 
-def build_app(deps: Deps) -> Starlette:
-    """Build the application. Nothing starts before its lifespan does."""
-    return Doors(deps)
+def build_app(deps: Deps, *, clock: Callable[[], float] = time.time) -> Starlette:
+    """Build the application. Nothing starts before its lifespan does. `clock` counts the minutes of who guesses."""
+    return Doors(deps, clock)
 
 
 class Doors(Starlette):
     """Starlette, with the receiver in front of its routing and middleware: they cost as much as the rest of it."""
 
-    def __init__(self, deps: Deps) -> None:
+    def __init__(self, deps: Deps, clock: Callable[[], float]) -> None:
         self._threads = Threads(deps.settings.pool_size)
         self._commits = GroupCommit(deps.database, limit=deps.settings.webhook_waiting_limit)
         self._views = ViewLog(deps.database)
         settings = deps.settings
-        self._guesses = Guesses(settings.guess_limit, settings.redis_url, prefix=settings.queue_prefix)
+        self._guesses = Guesses(settings.guess_limit, settings.redis_url, prefix=settings.queue_prefix, clock=clock)
         self.receiver = Receiver(deps, self._commits)
         super().__init__(
             routes=[

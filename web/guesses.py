@@ -14,7 +14,6 @@ Redis is away, each process counts for itself.
 
 import asyncio
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network, ip_address
@@ -39,9 +38,7 @@ log = structlog.get_logger()
 class Guesses:
     """Counts misses of each address. Belongs to one event loop."""
 
-    def __init__(
-        self, limit: int, redis_url: str | None, *, prefix: str, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, limit: int, redis_url: str | None, *, prefix: str, clock: Callable[[], float]) -> None:
         """Let an address miss `limit` times within a minute; 0: as often as it likes."""
         self._limit = limit
         self._clock = clock
