@@ -28,6 +28,7 @@ from db.schema import (
     message_conflicts,
     message_history,
     messages,
+    refunds,
     transactions,
     verdicts,
 )
@@ -267,6 +268,7 @@ _ATTEMPT = (
     *("error", "opened_at", "ended_at", "created_at"),
 )
 _TRANSACTION = ("account", "provider_transaction_id", "kind", "amount_minor", "currency", "occurred_at")
+_REFUND = ("amount_minor", "currency", "state", "provider_transaction_id", "created_at", "ended_at")
 _VERDICT = ("rule_id", "verdict", "status", "created_at")
 _CASE = ("reason", "episode", "state", "detail", "created_at", "closed_at")
 _MAX_VIEWS = 10_000
@@ -312,6 +314,7 @@ def _invoice(tx: Tx, held: Held, invoice_id: str, secrets: Sequence[str]) -> dic
         "sends": [_send(deed) for deed in audit.of_subject(tx, *names) if deed.action in timeline.SENDS],
         "attempts": _all(tx, attempts, _ATTEMPT, invoice_id),
         "transactions": _all(tx, transactions, _TRANSACTION, invoice_id),
+        "refunds": _all(tx, refunds, _REFUND, invoice_id),
         "verdicts": _all(tx, verdicts, _VERDICT, invoice_id),
         "cases": _all(tx, exceptions, _CASE, invoice_id),
         "messages": list(_messages(tx, held, [one for one in _once(held) if one.subject in names], secrets)),
