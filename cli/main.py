@@ -19,6 +19,7 @@ from cli import (
     link,
     money,
     operate,
+    privacy,
     prove,
     sandboxes,
     set_up,
@@ -42,6 +43,7 @@ app.add_typer(money.app, name="money")
 app.add_typer(dead.app, name="dead")
 app.add_typer(intake.app, name="intake")
 app.add_typer(audit.app, name="audit")
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(keys.app, name="keys")
 app.add_typer(contract_files.app, name="contracts")
 app.add_typer(sandboxes.app, name="sandbox")

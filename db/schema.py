@@ -309,6 +309,17 @@ links = Table(
 _partial("uq_links_one_active", links, "invoice_id", where=f"state = '{LinkState.ACTIVE}'", unique=True)
 _partial("ix_links_expiry", links, "expires_at", where=f"state = '{LinkState.ACTIVE}'")
 
+# When a link's page was looked at, to the minute, and nothing of who looked. No foreign key: that would lock the link's
+# row for a moment, and what is only good to know must hold nobody up.
+link_views = Table(
+    "link_views",
+    metadata,
+    _id(),
+    _word("link_id"),
+    _time("viewed_at", nullable=False),
+    UniqueConstraint("link_id", "viewed_at"),
+)
+
 attempts = Table(
     "attempts",
     metadata,

@@ -14,7 +14,7 @@ from sqlalchemy import Row, or_, select
 
 from contracts.base import key_of
 from contracts.money import display
-from db import audit, invoices
+from db import audit, invoices, link_views
 from db.schema import (
     attempts,
     exceptions,
@@ -36,6 +36,9 @@ from db.tx import Tx
 # Words of a payload that may be shown: ids and counters, nothing that a sender wrote.
 _HARMLESS = ("version", "revision", "check_no", "episode", "attempt", "link", "reason", "outcome")
 _MAX_FOUND = 50
+_MAX_VIEWS = 200
+# Deeds that are told as what they are: the link went out.
+SENDS = ("link.sent", "link.resent")
 _COLONS_OF_A_CRM_NAME = 2  # crm:type:id, see contracts.base.key_of
 
 
@@ -72,6 +75,11 @@ def find(tx: Tx, name: str) -> list[str]:
         if found:
             return found[:_MAX_FOUND]
     return []
+
+
+def find_named(tx: Tx, name: str) -> list[str]:
+    """Return the ids of the invoices that are called so themselves, by us or by a CRM."""
+    return sorted({*_by_id(tx, name), *_by_crm_name(tx, name)})
 
 
 def _by_id(tx: Tx, name: str) -> Iterable[str]:
@@ -144,6 +152,7 @@ def of(tx: Tx, invoice_id: str) -> Story:
     told = [
         *_invoice(tx, invoice),
         *_links(tx, invoice),
+        *_views(tx, invoice_id),
         *_attempts(tx, invoice_id),
         *_messages(tx, invoice),
         *_money(tx, invoice_id),
@@ -185,6 +194,13 @@ def _links(tx: Tx, invoice: Row[Any]) -> Iterator[Entry]:
             yield Entry(row.sent_at, "link", f"link {row.number} left us: its amount is fixed for ever", facts)
         if row.closed_at:
             yield Entry(row.closed_at, "link", f"link {row.number} {row.state}", facts)
+
+
+def _views(tx: Tx, invoice_id: str) -> Iterator[Entry]:
+    """Tell in which minutes somebody looked: the newest ones, and none before the link was made."""
+    for row in link_views.of_invoice(tx, invoice_id, limit=_MAX_VIEWS):
+        at = max(row.viewed_at, row.created_at)
+        yield Entry(at, "view", f"somebody opened link {row.number}", _facts(row, "link_id", "viewed_at"))
 
 
 def _attempts(tx: Tx, invoice_id: str) -> Iterator[Entry]:
@@ -250,8 +266,15 @@ def _exceptions(tx: Tx, invoice_id: str) -> Iterator[Entry]:
 def _deeds(tx: Tx, invoice: Row[Any]) -> Iterator[Entry]:
     for row in audit.of_subject(tx, invoice.id, _crm_name(invoice)):
         facts = {"actor": row.actor, "action": row.action, "reason": row.reason, **json.loads(row.detail)}
-        text = f"{row.action} by {row.actor}{_because(row.reason)}"
-        yield Entry(row.created_at, "audit", text, facts, row.request_id)
+        is_send = row.action in SENDS
+        text = f"{row.action} by {row.actor}{_way(facts) if is_send else ''}{_because(row.reason)}"
+        yield Entry(row.created_at, "send" if is_send else "audit", text, facts, row.request_id)
+
+
+def _way(sent: dict[str, Any]) -> str:
+    """Say which way a link went and to whom, masked, as far as its sender told."""
+    channel, recipient = sent.get("channel"), sent.get("recipient")
+    return (f", {channel}" if channel else "") + (f" to {recipient}" if recipient else "")
 
 
 # --- messages -------------------------------------------------------------------------------------------------------

@@ -137,6 +137,8 @@ class Settings(BaseSettings):
     relay_interval: timedelta = timedelta(milliseconds=250)
     webhook_max_bytes: int = 64 * 1024
     webhook_waiting_limit: int = 2000
+    # So many unknown links an address may ask for in a minute; 0: any number. Real links open in any case.
+    guess_limit: Annotated[int, Field(ge=0)] = 30
     log_level: str = "INFO"
     # A multiplier on retry pauses and check ages, for rehearsals; 1 in production.
     time_scale: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -85,9 +85,9 @@ def served(deps: Deps) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def started(deps: Deps) -> AsyncIterator[httpx.AsyncClient]:
+async def started(deps: Deps, **more: Any) -> AsyncIterator[httpx.AsyncClient]:
     """Run the application in this event loop, without a server; give a client."""
-    app = build_app(deps)
+    app = build_app(deps, **more)
     transport = httpx.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
         yield client

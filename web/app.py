@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -23,32 +24,37 @@ from starlette.types import Receive, Scope, Send
 from runtime.deps import Deps
 from web import api
 from web.group_commit import GroupCommit
+from web.guesses import Guesses
 from web.health import Health
 from web.pages import Pages
 from web.receiver import PREFIX, Receiver
 from web.requests import RequestIds
 from web.threads import Threads
+from web.view_log import ViewLog
 
 SHUTDOWN_SECONDS = 15
 KEEP_ALIVE_SECONDS = 30
 
 
-def build_app(deps: Deps) -> Starlette:
-    """Build the application. Nothing starts before its lifespan does."""
-    return Doors(deps)
+def build_app(deps: Deps, *, clock: Callable[[], float] = time.time) -> Starlette:
+    """Build the application. Nothing starts before its lifespan does. `clock` counts the minutes of who guesses."""
+    return Doors(deps, clock)
 
 
 class Doors(Starlette):
     """Starlette, with the receiver in front of its routing and middleware: they cost as much as the rest of it."""
 
-    def __init__(self, deps: Deps) -> None:
+    def __init__(self, deps: Deps, clock: Callable[[], float]) -> None:
         self._threads = Threads(deps.settings.pool_size)
         self._commits = GroupCommit(deps.database, limit=deps.settings.webhook_waiting_limit)
+        self._views = ViewLog(deps.database)
+        settings = deps.settings
+        self._guesses = Guesses(settings.guess_limit, settings.redis_url, prefix=settings.queue_prefix, clock=clock)
         self.receiver = Receiver(deps, self._commits)
         super().__init__(
             routes=[
                 *Health(deps.database, self._threads).routes(),
-                *Pages(deps, self._threads).routes(),
+                *Pages(deps, self._threads, self._guesses, self._views).routes(),
                 *api.routes(deps),
             ],
             exception_handlers={HTTPException: _refuse},
@@ -72,10 +78,13 @@ class Doors(Starlette):
     async def _run(self, app: Any) -> AsyncIterator[None]:
         self._threads.bound_the_rest()
         self._commits.start()
+        self._views.start()
         try:
             yield
         finally:
             await self._commits.stop()
+            await self._views.stop()
+            await self._guesses.close()
             self._threads.close()
 
 

@@ -27,12 +27,14 @@ from rules.pages import OVER, PAYABLE, Opening, PageState, page_state
 from runtime.checkout import ask_for_link, look, note_return
 from runtime.deps import Deps
 from runtime.tokens import token_hash
+from web.guesses import Guesses
 from web.paying import Paying, is_coming
 from web.rendering import Renderer, Shown, is_token, qr_code
 from web.requests import request_id_of
 from web.security import FormGuard, page_headers
 from web.texts import language_of, language_of_browser
 from web.threads import Threads
+from web.view_log import ViewLog, is_a_look
 
 MAX_FORM_BYTES = 4096
 # Seconds between two looks, the last one again and again, until 10 minutes are over.
@@ -47,9 +49,11 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Pages:
     """The routes and what they share."""
 
-    def __init__(self, deps: Deps, threads: Threads) -> None:
+    def __init__(self, deps: Deps, threads: Threads, guesses: Guesses, views: ViewLog) -> None:
         self._deps = deps
         self._threads = threads
+        self._guesses = guesses
+        self._views = views
         self._guard = FormGuard(deps.settings)
         self._paying = Paying(deps, threads)
         self._headers = page_headers(deps.settings)
@@ -75,6 +79,8 @@ class Pages:
         view = await self._find(request)
         if view is None:
             return self._not_found(request)
+        if is_a_look(request):
+            self._views.note(view.link_id, view.facts.now)
         refreshes = _number(request.query_params.get("n"))
         state = page_state(view.facts)
         has_returned = "returned" in request.query_params
@@ -160,7 +166,7 @@ class Pages:
     async def _status(self, request: Request) -> Response:
         view = await self._find(request)
         if view is None:
-            return JSONResponse({"error": "not_found"}, 404, self._headers)
+            return self._nothing_to_tell(request)
         state = page_state(view.facts)
         return JSONResponse(
             {"state": state, "opening": view.facts.opening, "now": _now(view), "can_pay": state in PAYABLE},
@@ -217,7 +223,16 @@ class Pages:
 
     def _not_found(self, request: Request) -> Response:
         """Answer the same for a token that is none and for one that nobody has."""
-        return self._message(request, "not_found", 404, language_of_browser(request.headers.get("accept-language", "")))
+        language = language_of_browser(request.headers.get("accept-language", ""))
+        later = _come_again(request)
+        if later:
+            return self._message(request, "too_many", 429, language, **later)
+        return self._message(request, "not_found", 404, language)
+
+    def _nothing_to_tell(self, request: Request) -> Response:
+        later = _come_again(request)
+        error, status = ("too_many", 429) if later else ("not_found", 404)
+        return JSONResponse({"error": error}, status, {**self._headers, **later})
 
     def _onward(self, request: Request, view: CustomerView, provider_page: str | None) -> Response:
         """Send the browser to the provider, or back to the page, which says why not."""
@@ -244,10 +259,13 @@ class Pages:
     # --- the database -------------------------------------------------------------------------------------------------
 
     async def _find(self, request: Request) -> CustomerView | None:
+        """Return what the token of the path opens. A miss is counted, and `_not_found` answers by the count."""
         token = request.path_params["token"]
-        if not is_token(token):
-            return None
-        return await self._threads.view(lambda: self._read(token))
+        view = await self._threads.view(lambda: self._read(token)) if is_token(token) else None
+        if view is None:
+            address = request.client.host if request.client else None
+            request.state.come_again = await self._guesses.missed(address, request_id_of(request.scope))
+        return view
 
     def _read(self, token: str) -> CustomerView | None:
         with self._deps.database.read() as tx:
@@ -273,6 +291,12 @@ class Pages:
 
 def _with(path: str, query: str) -> str:
     return f"{path}?{query}" if query else path
+
+
+def _come_again(request: Request) -> dict[str, str]:
+    """Return the header for an address that missed too often; nothing for one that may go on."""
+    seconds = getattr(request.state, "come_again", None)
+    return {} if seconds is None else {"retry-after": str(seconds)}
 
 
 def _now(view: CustomerView) -> str:

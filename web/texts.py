@@ -186,6 +186,16 @@ TEXTS: dict[str, dict[Locale, str]] = {
         "ru": "Проверьте, что ссылка скопирована целиком, или попросите продавца прислать её ещё раз.",
         "en": "Please check that you copied the whole link, or ask the seller to send it again.",
     },
+    "too_many.title": {
+        "hy": "Չափազանց շատ հարցումներ",
+        "ru": "Слишком много запросов",
+        "en": "Too many requests",
+    },
+    "too_many.text": {
+        "hy": "Այս հասցեից չափազանց հաճախ են բացվել գոյություն չունեցող հղումներ։ Խնդրում ենք սպասել մեկ րոպե։",
+        "ru": "С этого адреса слишком часто открывали несуществующие ссылки. Подождите минуту.",
+        "en": "Links that do not exist were opened from this address too often. Please wait a minute.",
+    },
     "refused.title": {"hy": "Բացեք հղումը կրկին", "ru": "Откройте ссылку заново", "en": "Please open the link again"},
     "refused.text": {
         "hy": "Հարցումը մեր էջից չէր։ Բացեք ստացած հղումը և սեղմեք կոճակն այնտեղ։",

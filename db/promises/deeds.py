@@ -17,6 +17,7 @@ _WITH_A_REASON = (
     *("link.resent", "link.reissued", "link.retried", "link.extended", "payment.verified"),
     *("invoice.marked", "exception.resolved", "invoice.settled_elsewhere", "money.assigned"),
     *("refund.asked", "refund.approved", "refund.rejected"),
+    *("privacy.exported", "privacy.erased"),
 )
 _other_link = links.alias()
 

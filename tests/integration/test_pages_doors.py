@@ -91,7 +91,7 @@ class Case:
 def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     provider = FakeProvider()
     url = fresh_url(request, tmp_path_factory.mktemp("pages"))
-    deps = make_deps(url, provider, BASE_URL)  # type: ignore[arg-type]  # as much of one as is used
+    deps = make_deps(url, provider, BASE_URL, guess_limit=0)  # type: ignore[arg-type]  # as much of one as is used
     with served(deps) as address:
         yield Door(deps, provider, address)
     deps.database.dispose()

@@ -34,7 +34,7 @@ def test_every_text_that_a_page_may_ask_for_exists() -> None:
     asked = set()
     for template in (WEB / "templates").glob("*.html"):
         asked |= set(re.findall(r'\bt\("([a-z_.]+)"[,)]', template.read_text()))
-    states = {*PageState, "preparing", "checking", "unavailable", "not_found", "refused", "trouble"}
+    states = {*PageState, "preparing", "checking", "unavailable", "not_found", "too_many", "refused", "trouble"}
     asked |= {f"{state}.{part}" for state, part in product(states, ("title", "text"))}
     asked |= {f"label.{payable}" for payable in ("invoice", "deal", "order")}
 
