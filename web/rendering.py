@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -30,14 +31,12 @@ class Shown:
 
     state: str
     language: Locale
-    address: str
+    language_urls: Mapping[Locale, str]  # the same page in each language
     pay_url: str | None
     form_token: str
     status_url: str
     expected: str  # what `now` of the status says while nothing has changed
-    next_url: str | None  # where a waiting page goes when something has; None: the page does not wait
-    refresh_url: str
-    refresh_seconds: int | None
+    next_url: str | None  # where a waiting page leads when something has; None: the page does not wait
     ask_url: str | None = None  # where a new link is asked for
     has_asked: bool = False
     qr_url: str | None = None
@@ -78,9 +77,9 @@ class Renderer:
             reference=view.link_id[-REFERENCE_LENGTH:],
         )
 
-    def message(self, state: str, language: Locale, reference: str | None) -> str:
+    def message(self, state: str, language: Locale, reference: str | None, merchant: MerchantSettings) -> str:
         """Draw a page that is about no link."""
-        return self._draw("message.html", language, state=state, reference=reference)
+        return self._draw("message.html", language, state=state, reference=reference, merchant=merchant)
 
     def _draw(self, template: str, language: Locale, **values: Any) -> str:
         return self._templates.get_template(template).render(t=translator(language), language=language, **values)
