@@ -155,8 +155,9 @@ class Pages:
 
     async def _qr(self, request: Request) -> Response:
         view = await self._find(request)
-        if view is None or page_state(view.facts) not in PAYABLE:
+        if view is None:
             return self._not_found(request)
+        # Whatever became of the link meanwhile: a page of a moment ago still asks for its picture.
         url = f"{self._deps.settings.public_base_url.rstrip('/')}{self._address(request)}"
         return Response(qr_code(url), 200, self._headers, "image/svg+xml")
 
@@ -202,7 +203,7 @@ class Pages:
             form_token=self._guard.token(view.link_id) if can_pay or can_ask else "",
             ask_url=_with(f"{address}/ask", self._query(request, view)) if can_ask else None,
             has_asked="asked" in request.query_params,
-            qr_url=f"{address}/qr.svg" if can_pay else None,
+            qr_url=f"{address}/qr.svg" if can_pay and shown != "checking" else None,
             status_url=f"{address}/status",
             expected=_now(view),
             next_url=next_url,

@@ -21,7 +21,7 @@ from web.formats import format_money, format_time
 from web.texts import LANGUAGES, translator
 
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{{TOKEN_LENGTH}}}")
-_ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
+_ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 REFERENCE_LENGTH = 8
 
 
@@ -43,7 +43,7 @@ class Shown:
 
 
 class Renderer:
-    """The templates and the two static files, read once."""
+    """The templates and the static files, read once."""
 
     def __init__(self) -> None:
         self._templates = Environment(
