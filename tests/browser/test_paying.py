@@ -238,13 +238,13 @@ def test_two_tabs_and_two_devices_lead_to_one_order(
         pay_button(page).click()
     assert re.match(r".*/pay/", first.url)
     assert second.url == first.url
-    third.reload()
-    is_at(third, "in_progress")
-    assert "the same payment" in third.locator("main").inner_text()
     fourth = telephone.new_tab()
     fourth.goto(made.url)
     button(fourth, "button.continue").click()
     assert fourth.url == first.url
+    third.reload()
+    is_at(third, "in_progress")
+    assert "the same payment" in third.locator("main").inner_text()
 
     at_provider(stack, first, "pay")
     go_on_until(desk, first, "paid")
