@@ -121,17 +121,26 @@ class Gallery:
 
     @cached_property
     def replaced(self) -> Case:
-        case = self._make()
+        case = self._make().change("links", sent_at="created_at")  # else its own amount would change
         make_invoice(self.desk.deps, case.number, version=2, amount_minor=5_000_000)
         return case
 
     @cached_property
     def review(self) -> Case:
-        return self._make().open().act("pay", amount_minor=5_000_000)
+        return self._make().change("invoices", status="'manual_review'")
 
     @cached_property
     def partly_paid(self) -> Case:
-        return self._make().change("invoices", paid_minor="5000000")
+        return self._make().open().act("pay", amount_minor=5_000_000)
+
+    @cached_property
+    def rest(self) -> Case:
+        return self._make(policy=Policy(partial="collect")).open().act("pay", amount_minor=5_000_000)
+
+    @cached_property
+    def rest_in_progress(self) -> Case:
+        case = self._make(policy=Policy(partial="collect")).open().act("pay", amount_minor=5_000_000)
+        return case.open()
 
     @cached_property
     def paid_elsewhere(self) -> Case:
@@ -145,13 +154,14 @@ class Gallery:
 # The states of links, and the pages beside them.
 STATES = [
     *(state.value for state in PageState),
-    *("checking", "preparing", "part_refunded", "fiscal_pending", "asked"),
+    *("checking", "preparing", "part_refunded", "fiscal_pending", "asked", "rest_in_progress"),
     *("unavailable", "not_found", "refused", "trouble"),
 ]
 SHOWN_AS = {
     "part_refunded": "paid",
     "fiscal_pending": "paid",
     "asked": "expired",
+    "rest_in_progress": "in_progress",
 }
 # The status that each of these answers with, which a browser notes in its console.
 TOLERATED = {"not_found": 404, "refused": 403, "unavailable": 503, "trouble": 503}

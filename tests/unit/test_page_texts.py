@@ -123,6 +123,12 @@ def test_a_partly_paid_page_says_what_is_paid_and_what_remains() -> None:
     assert f"60.00{SPACE}$" in text
 
 
+def test_a_rest_that_is_being_paid_says_what_is_paid_already() -> None:
+    part, whole = (next(f for f in facts_of_all_kinds() if f.partly_paid is is_part) for is_part in (True, False))
+    assert f"60.00{SPACE}$" in drawn(PageState.IN_PROGRESS, facts=part)
+    assert f"60.00{SPACE}$" not in drawn(PageState.IN_PROGRESS, facts=whole)
+
+
 @pytest.mark.parametrize("state", [PageState.PAID, PageState.REFUNDED])
 def test_what_was_given_back_is_shown_with_its_date(state: PageState) -> None:
     text = drawn(state)
