@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import product
 from pathlib import Path
 from string import Formatter
@@ -175,6 +176,7 @@ def test_the_merchant_is_the_crms_own_where_it_has_one() -> None:
     assert [settings.merchant_of(crm).name for crm in ("one", "two", "three")] == ["Own", "All", "All"]
 
 
+@cache
 def facts_of_all_kinds() -> list[PageFacts]:
     attempts: list[AttemptFacts | None] = [None]
     for state, expires, has_page in product(AttemptState, (None, NOW, NOW + timedelta(1)), (True, False)):
