@@ -68,10 +68,12 @@ _SUMMARY = Hot(
 )
 
 
-def reserve(tx: Tx, link: Row[Any], account: str, *, amount_minor: int | None = None) -> Row[Any]:
+def reserve(
+    tx: Tx, link: Row[Any], account: str, *, amount_minor: int | None = None, visited: bool = False
+) -> Row[Any]:
     """Make the link's next attempt, ours alone so far; the caller holds the invoice's lock and saw none open.
 
-    Without an amount it asks for the link's.
+    Without an amount it asks for the link's. `visited`: a customer waits for its page.
     """
     attempt_id = new_id()
     number = select(func.coalesce(func.max(attempts.c.number), 0) + 1).where(attempts.c.link_id == link.id)
@@ -85,6 +87,7 @@ def reserve(tx: Tx, link: Row[Any], account: str, *, amount_minor: int | None = 
         state=AttemptState.RESERVED.value,
         amount_minor=link.amount_minor if amount_minor is None else amount_minor,
         currency=link.currency,
+        visited_at=db_now() if visited else None,
     )
     return tx.execute(made.returning(*attempts.c)).one()
 
@@ -151,6 +154,18 @@ def refused(tx: Tx, attempt_id: str, error: str) -> bool:
     """End an attempt that the provider would not open; False: a second opener had it opened, or it ended."""
     moved = update(attempts).where(attempts.c.id == attempt_id, attempts.c.state.in_(_UNOPENED))
     return bool(tx.execute(moved.values(state=AttemptState.FAILED.value, error=error, ended_at=db_now())).rowcount)
+
+
+def note_visit(tx: Tx, attempt: Row[Any]) -> None:
+    """Note that a customer goes to its page, or comes from there: a decline of before says nothing about this try."""
+    if attempt.visited_at is None or attempt.declined_at is not None:
+        seen = {"visited_at": func.coalesce(attempts.c.visited_at, db_now()), "declined_at": None}
+        tx.execute(update(attempts).where(attempts.c.id == attempt.id).values(seen))
+
+
+def note_decline(tx: Tx, attempt_id: str) -> None:
+    """Note that the customer was declined, and may try again on the same page."""
+    tx.execute(update(attempts).where(attempts.c.id == attempt_id, _is_open).values(declined_at=db_now()))
 
 
 def processing_elsewhere(tx: Tx, invoice_id: str, link_id: str) -> Row[Any] | None:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, select
 
 from contracts.evidence import TransactionKind
-from contracts.statuses import AttemptState, Flag, InvoiceStatus, LinkState
+from contracts.statuses import AttemptState, FiscalStatus, Flag, InvoiceStatus, LinkState
 from db.hot import Hot
 from db.invoices import flags_of
 from db.schema import attempts, invoices, links, transactions
@@ -79,11 +79,15 @@ _BY_TOKEN = Hot(
         invoices.c.paid_minor,
         invoices.c.refunded_minor,
         invoices.c.paid_at,
+        invoices.c.provider_reference,
+        invoices.c.fiscal_status,
         attempts.c.id.label("attempt_id"),
         attempts.c.state.label("attempt_state"),
         attempts.c.number.label("attempt_number"),
         attempts.c.expires_at.label("attempt_expires_at"),
         attempts.c.opened_at.label("attempt_opened_at"),
+        attempts.c.visited_at.label("attempt_visited_at"),
+        attempts.c.declined_at.label("attempt_declined_at"),
         _processing_elsewhere.label("processing_elsewhere"),
         _paid_here.label("paid_here"),
         _refunded_at.label("refunded_at"),
@@ -117,6 +121,8 @@ class CustomerView:
     paid_minor: int = 0  # what is with the merchant now
     refunded_minor: int = 0
     refunded_at: datetime | None = None
+    payment_number: str | None = None  # the provider's, of the newest money
+    fiscal: FiscalStatus = FiscalStatus.NOT_REQUIRED
 
     @property
     def remaining_minor(self) -> int:
@@ -146,6 +152,8 @@ def by_token_hash(tx: Tx, token_hash: bytes) -> CustomerView | None:
         paid_minor=max(row.paid_minor - row.refunded_minor, 0),
         refunded_minor=row.refunded_minor,
         refunded_at=row.refunded_at,
+        payment_number=row.provider_reference,
+        fiscal=FiscalStatus(row.fiscal_status),
     )
 
 
@@ -153,7 +161,11 @@ def _facts(row: Any) -> PageFacts:
     attempt = None
     if row.attempt_state is not None:
         attempt = AttemptFacts(
-            AttemptState(row.attempt_state), row.attempt_expires_at, has_page=row.attempt_opened_at is not None
+            AttemptState(row.attempt_state),
+            row.attempt_expires_at,
+            has_page=row.attempt_opened_at is not None,
+            visited=row.attempt_visited_at is not None,
+            declined=row.attempt_declined_at is not None,
         )
     policy = LinkPolicy.kept(row.policy)
     return PageFacts(

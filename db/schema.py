@@ -346,6 +346,8 @@ attempts = Table(
     _word("told", nullable=True),  # the state that the provider told last, in our words
     _time("told_at"),
     _word("unmatched_id", nullable=True),  # an order that was nobody's until a person assigned it
+    _time("visited_at"),  # when a customer was first led to its page
+    _time("declined_at"),  # when we learned that his last try there was declined, and he may try again
     UniqueConstraint("reference"),
     UniqueConstraint("link_id", "number"),
 )

@@ -14,10 +14,11 @@ class PageState(StrEnum):
     """One page each."""
 
     READY = "ready"
+    IN_PROGRESS = "in_progress"  # somebody was led to the provider's page: here, in another tab, on another device
     PROCESSING = "processing"  # the customer acted, the provider has not said what came of it
     PAID = "paid"
     PAID_ELSEWHERE = "paid_elsewhere"  # by another link, or past every link
-    FAILED = "failed"  # the newest attempt failed, another may be made
+    FAILED = "failed"  # the last try failed, another may be made
     EXHAUSTED = "exhausted"  # the newest attempt is over, and the policy allows no other
     EXPIRED = "expired"
     CANCELLED = "cancelled"
@@ -40,7 +41,7 @@ class Opening(StrEnum):
 # Where a new link may be asked for.
 OVER = frozenset({PageState.EXPIRED, PageState.EXHAUSTED})
 # Where Pay is offered.
-PAYABLE = frozenset({PageState.READY, PageState.FAILED, PageState.REST})
+PAYABLE = frozenset({PageState.READY, PageState.IN_PROGRESS, PageState.FAILED, PageState.REST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class AttemptFacts:
     state: AttemptState
     expires_at: datetime | None
     has_page: bool
+    visited: bool = False  # somebody was led to the provider's page
+    declined: bool = False  # and declined there, and may try again on the same page
 
     def opening(self, now: datetime) -> Opening:
         """Tell whether the provider's page may be visited."""
@@ -124,4 +127,10 @@ def _by_attempt(facts: PageFacts) -> PageState:
         return PageState.EXHAUSTED
     if state is AttemptState.FAILED:
         return PageState.FAILED
-    return PageState.READY
+    return _at_the_provider(facts.attempt) if facts.attempt and facts.opening is Opening.OPEN else PageState.READY
+
+
+def _at_the_provider(attempt: AttemptFacts) -> PageState:
+    if attempt.declined:
+        return PageState.FAILED
+    return PageState.IN_PROGRESS if attempt.visited else PageState.READY

@@ -94,6 +94,8 @@ def _press_pay(deps: Deps, link_id: str, cause: Cause) -> PayResult:
                 return PayResult("wait", elsewhere.state, elsewhere.id)
             return _reserve(tx, deps, invoice, link)
         result = _result(tx, decision, attempt)
+        if result.action in ("resume", "wait") and attempt is not None and attempt.link_id == link.id:
+            attempts.note_visit(tx, attempt)
         if result.action == "wait" and attempt is not None:
             _hurry(tx, deps, link, attempt)
         return result
@@ -143,7 +145,8 @@ def _without_lapsed(tx: Tx, deps: Deps, attempt: Record | None, now: datetime) -
 def _reserve(tx: Tx, deps: Deps, invoice: Record, link: Record) -> PayResult:
     if invoice.account not in deps.providers:
         return PayResult("refused", "unavailable")
-    attempt = attempts.reserve(tx, link, invoice.account, amount_minor=link.amount_minor - _kept(invoice))
+    rest_minor = link.amount_minor - _kept(invoice)
+    attempt = attempts.reserve(tx, link, invoice.account, amount_minor=rest_minor, visited=True)
     tx.then(CheckoutStart(invoice=invoice.id, link=link.id, attempt=attempt.id))
     return PayResult("new", attempt_id=attempt.id)
 
@@ -208,6 +211,7 @@ def _note_return(deps: Deps, link_id: str, cause: Cause) -> bool:
         provider = deps.providers.get(attempt.account)
         if provider is None or not provider.capabilities.lookup:
             return False
+        attempts.note_visit(tx, attempt)  # the check will tell whether he was declined this time
         request_check(tx, attempt)
         return True
 

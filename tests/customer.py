@@ -63,8 +63,8 @@ def sandbox_account(process: ProviderProcess, **options: Any) -> SandboxProvider
 
 
 @contextmanager
-def served(deps: Deps) -> Iterator[str]:
-    """Run the real server in a thread; give its address."""
+def served(deps: Deps, port: int = 0) -> Iterator[str]:
+    """Run the real server in a thread; give its address. Without a port it takes a free one."""
     listening = threading.Event()
     addresses: list[str] = []
 
@@ -72,7 +72,7 @@ def served(deps: Deps) -> Iterator[str]:
         addresses.append(address)
         listening.set()
 
-    server = make_server(deps, "127.0.0.1", 0, on_listening=listen)
+    server = make_server(deps, "127.0.0.1", port, on_listening=listen)
     thread = threading.Thread(target=server.run, name="server")
     thread.start()
     try:

@@ -8,10 +8,13 @@
     GET  /l/{token}/qr.svg     the link as a QR code, to go on with on a telephone
     GET  /l/{token}/status     the same facts as JSON, for the page's script
 
-Everything works without a script: pages that wait refresh themselves with growing pauses, and stop after 10 minutes.
+Everything works without a script, and no page moves on by itself (docs/decisions/0012): the script of one that waits
+says that something changed, and shows a button; without a script there is "Check again". Only who just pressed Pay is
+led on to the provider, as he asked.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from urllib.parse import parse_qs, urlencode
 
 import structlog
@@ -32,14 +35,13 @@ from web.paying import Paying, is_coming
 from web.rendering import Renderer, Shown, is_token, qr_code
 from web.requests import request_id_of
 from web.security import FormGuard, page_headers
-from web.texts import language_of, language_of_browser
+from web.texts import LANGUAGES, language_of, language_of_browser
 from web.threads import Threads
 from web.view_log import ViewLog, is_a_look
 
 MAX_FORM_BYTES = 4096
-# Seconds between two looks, the last one again and again, until 10 minutes are over.
-REFRESH_SECONDS = (2, 3, 5, 8, 13, 20)
-MAX_REFRESHES = 34
+# What a page's own address may say beside the language.
+REMEMBERED = ("returned", "asked")
 
 log = structlog.get_logger()
 
@@ -81,21 +83,20 @@ class Pages:
             return self._not_found(request)
         if is_a_look(request):
             self._views.note(view.link_id, view.facts.now)
-        refreshes = _number(request.query_params.get("n"))
         state = page_state(view.facts)
-        has_returned = "returned" in request.query_params
-        may_be_paid = state is PageState.READY and view.facts.opening in (Opening.COMING, Opening.OPEN)
-        is_checking = has_returned and may_be_paid
-        waits = is_checking or state is PageState.PROCESSING
-        address = self._address(request)
+        kept = {name: "1" for name in REMEMBERED if name in request.query_params}
+        is_between = state in (PageState.READY, PageState.REST, PageState.IN_PROGRESS)
+        may_be_paid = is_between and view.facts.opening in (Opening.COMING, Opening.OPEN)
+        is_checking = "returned" in kept and may_be_paid
+        waits = is_checking or state in (PageState.IN_PROGRESS, PageState.PROCESSING)
+        more = {} if state is PageState.IN_PROGRESS and not is_checking else {"returned": "1"}
         return self._page(
             request,
             view,
             "checking" if is_checking else state.value,
             can_pay=state in PAYABLE,
-            next_url=f"{address}?{self._query(request, view, returned='1')}" if waits else None,
-            refresh_url=f"{address}?{self._query(request, view, returned='1', n=str(refreshes + 1))}",
-            refreshes=refreshes,
+            next_url=_with(self._address(request), self._query(request, view, **more)) if waits else None,
+            kept=kept,
         )
 
     async def _pay(self, request: Request) -> Response:
@@ -122,17 +123,19 @@ class Pages:
         if not self._guard.admits(view.link_id, ticket):
             return self._back(request, view)
         result = await self._threads.view(lambda: look(self._deps, view.link_id))
+        if is_coming(result) and "again" in request.query_params:  # pressed there, so he waits as after Pay
+            await self._paying.wait_on(view.link_id)
+            result = await self._threads.view(lambda: look(self._deps, view.link_id))
         if not is_coming(result):
             return self._onward(request, view, self._paying.provider_page(result))
-        refreshes = _number(request.query_params.get("n"))
-        address = f"{self._address(request)}/continue"
+        query = self._query(request, view, t=ticket, again="1")
         return self._page(
             request,
             view,
             "preparing",
-            next_url=f"{address}?{self._query(request, view, t=ticket)}",
-            refresh_url=f"{address}?{self._query(request, view, t=ticket, n=str(refreshes + 1))}",
-            refreshes=refreshes,
+            next_url=f"{self._address(request)}/continue?{query}",
+            path="/continue",
+            kept={"t": ticket},
         )
 
     async def _return(self, request: Request) -> Response:
@@ -158,8 +161,9 @@ class Pages:
 
     async def _qr(self, request: Request) -> Response:
         view = await self._find(request)
-        if view is None or page_state(view.facts) not in PAYABLE:
+        if view is None:
             return self._not_found(request)
+        # Whatever became of the link meanwhile: a page of a moment ago still asks for its picture.
         url = f"{self._deps.settings.public_base_url.rstrip('/')}{self._address(request)}"
         return Response(qr_code(url), 200, self._headers, "image/svg+xml")
 
@@ -191,34 +195,32 @@ class Pages:
         status: int = 200,
         can_pay: bool = False,
         next_url: str | None = None,
-        refresh_url: str = "",
-        refreshes: int = 0,
+        path: str = "",
+        kept: Mapping[str, str] = MappingProxyType({}),
     ) -> Response:
         language = self._language(request, view)
         address = self._address(request)
-        waits = next_url is not None
         can_ask = shown in OVER
         page = Shown(
             state=shown,
             language=language,
-            address=address,
+            language_urls={code: f"{address}{path}?{urlencode({'lang': code, **kept})}" for code in LANGUAGES},
             pay_url=_with(f"{address}/pay", self._query(request, view)) if can_pay else None,
             form_token=self._guard.token(view.link_id) if can_pay or can_ask else "",
             ask_url=_with(f"{address}/ask", self._query(request, view)) if can_ask else None,
             has_asked="asked" in request.query_params,
-            qr_url=f"{address}/qr.svg" if can_pay else None,
+            qr_url=f"{address}/qr.svg" if can_pay and shown != "checking" else None,
             status_url=f"{address}/status",
             expected=_now(view),
             next_url=next_url,
-            refresh_url=refresh_url,
-            refresh_seconds=_pause(refreshes) if waits else None,
         )
         body = self._render.page(page, view, self._deps.settings.merchant_of(view.crm))
         return Response(body, status, self._headers, "text/html")
 
     def _message(self, request: Request, shown: str, status: int, language: Locale, **headers: str) -> Response:
         reference = request_id_of(request.scope)
-        body = self._render.message(shown, language, reference if status >= 500 else None)
+        merchant = self._deps.settings.merchant
+        body = self._render.message(shown, language, reference if status >= 500 else None, merchant)
         return Response(body, status, {**self._headers, **headers}, "text/html")
 
     def _not_found(self, request: Request) -> Response:
@@ -302,16 +304,6 @@ def _come_again(request: Request) -> dict[str, str]:
 def _now(view: CustomerView) -> str:
     """Sum up what a waiting page waits to see changed."""
     return f"{page_state(view.facts)}/{view.facts.opening}"
-
-
-def _number(given: str | None) -> int:
-    return min(int(given), MAX_REFRESHES) if given and given.isascii() and given.isdigit() and len(given) < 5 else 0
-
-
-def _pause(refreshes: int) -> int | None:
-    if refreshes >= MAX_REFRESHES:
-        return None
-    return REFRESH_SECONDS[min(refreshes, len(REFRESH_SECONDS) - 1)]
 
 
 async def _form(request: Request) -> Mapping[str, list[str]]:

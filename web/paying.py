@@ -40,6 +40,10 @@ class Paying:
         )
         return result
 
+    async def wait_on(self, link_id: str) -> None:
+        """Wait as long as after Pay, or until the attempt is no longer on its way."""
+        await self._watch.wait(link_id, WAIT_SECONDS)
+
     def provider_page(self, result: PayResult) -> str | None:
         """Return where to send the browser, if that is an address that we may send it to."""
         if result.pay_url is None:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -20,7 +21,7 @@ from web.formats import format_money, format_time
 from web.texts import LANGUAGES, translator
 
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{{TOKEN_LENGTH}}}")
-_ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
+_ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 REFERENCE_LENGTH = 8
 
 
@@ -30,21 +31,19 @@ class Shown:
 
     state: str
     language: Locale
-    address: str
+    language_urls: Mapping[Locale, str]  # the same page in each language
     pay_url: str | None
     form_token: str
     status_url: str
     expected: str  # what `now` of the status says while nothing has changed
-    next_url: str | None  # where a waiting page goes when something has; None: the page does not wait
-    refresh_url: str
-    refresh_seconds: int | None
+    next_url: str | None  # where a waiting page leads when something has; None: the page does not wait
     ask_url: str | None = None  # where a new link is asked for
     has_asked: bool = False
     qr_url: str | None = None
 
 
 class Renderer:
-    """The templates and the two static files, read once."""
+    """The templates and the static files, read once."""
 
     def __init__(self) -> None:
         self._templates = Environment(
@@ -78,9 +77,9 @@ class Renderer:
             reference=view.link_id[-REFERENCE_LENGTH:],
         )
 
-    def message(self, state: str, language: Locale, reference: str | None) -> str:
+    def message(self, state: str, language: Locale, reference: str | None, merchant: MerchantSettings) -> str:
         """Draw a page that is about no link."""
-        return self._draw("message.html", language, state=state, reference=reference)
+        return self._draw("message.html", language, state=state, reference=reference, merchant=merchant)
 
     def _draw(self, template: str, language: Locale, **values: Any) -> str:
         return self._templates.get_template(template).render(t=translator(language), language=language, **values)

@@ -21,6 +21,7 @@ TEXTS: dict[str, dict[Locale, str]] = {
     "label.amount": {"hy": "Գումար", "ru": "Сумма", "en": "Amount"},
     "label.valid_until": {"hy": "Հղումը գործում է մինչև", "ru": "Ссылка действует до", "en": "Link valid until"},
     "label.paid_at": {"hy": "Վճարվել է", "ru": "Оплачено", "en": "Paid on"},
+    "label.payment_number": {"hy": "Վճարման համար", "ru": "Номер платежа", "en": "Payment number"},
     "label.seller": {"hy": "Վաճառող", "ru": "Продавец", "en": "Seller"},
     "label.contact": {"hy": "Հարցերի դեպքում", "ru": "Вопросы", "en": "Questions"},
     "label.paid": {"hy": "Վճարված է", "ru": "Оплачено", "en": "Paid"},
@@ -39,6 +40,18 @@ TEXTS: dict[str, dict[Locale, str]] = {
     "button.continue": {"hy": "Շարունակել վճարումը", "ru": "Продолжить оплату", "en": "Continue the payment"},
     "button.check": {"hy": "Ստուգել կրկին", "ru": "Проверить ещё раз", "en": "Check again"},
     "button.open": {"hy": "Բացել վճարման էջը", "ru": "Открыть страницу оплаты", "en": "Open the payment page"},
+    "button.result": {"hy": "Ցույց տալ արդյունքը", "ru": "Показать результат", "en": "Show the result"},
+    "button.print": {"hy": "Տպել", "ru": "Распечатать", "en": "Print"},
+    "news.text": {
+        "hy": "Վճարման վիճակը փոխվել է։",
+        "ru": "Состояние платежа изменилось.",
+        "en": "The state of the payment has changed.",
+    },
+    "print.text": {
+        "hy": "Այս էջը կարող եք տպել կամ պահել։",
+        "ru": "Эту страницу можно распечатать или сохранить.",
+        "en": "You may print or save this page.",
+    },
     "button.ask": {"hy": "Խնդրել նոր հղում", "ru": "Попросить новую ссылку", "en": "Ask for a new link"},
     "qr.title": {
         "hy": "Շարունակել հեռախոսով",
@@ -61,15 +74,28 @@ TEXTS: dict[str, dict[Locale, str]] = {
         "ru": "Нажмите кнопку — откроется защищённая страница платёжной системы.",
         "en": "Press the button to open the payment provider's secure page.",
     },
+    "in_progress.title": {
+        "hy": "Վճարումն արդեն սկսված է",
+        "ru": "Оплата уже начата",
+        "en": "A payment is already under way",
+    },
+    "in_progress.text": {
+        "hy": "Վճարման էջն արդեն բացվել է, գուցե այլ ներդիրում կամ այլ սարքում։ Շարունակեք այնտեղ կամ այստեղ. "
+        "դա նույն վճարումն է։",
+        "ru": "Страница оплаты уже открывалась — возможно, в другой вкладке или на другом устройстве. "
+        "Продолжите там или здесь: это один и тот же платёж.",
+        "en": "The payment page was opened already, perhaps in another tab or on another device. "
+        "Go on there or here: it is the same payment.",
+    },
     "preparing.title": {
         "hy": "Պատրաստում ենք վճարման էջը",
         "ru": "Готовим страницу оплаты",
         "en": "We are preparing your payment",
     },
     "preparing.text": {
-        "hy": "Սովորաբար դա տևում է մի քանի վայրկյան։ Հետո վճարման էջը կբացվի ինքնաշխատ։",
-        "ru": "Обычно это занимает несколько секунд. Затем страница оплаты откроется сама.",
-        "en": "This usually takes a few seconds. The payment page then opens by itself.",
+        "hy": "Սովորաբար դա տևում է մի քանի վայրկյան։ Եթե վճարման էջն ինքնաշխատ չբացվի, սեղմեք կոճակը։",
+        "ru": "Обычно это занимает несколько секунд. Если страница оплаты не откроется сама, нажмите кнопку.",
+        "en": "This usually takes a few seconds. If the payment page does not open by itself, press the button.",
     },
     "checking.title": {"hy": "Ստուգում ենք վճարումը", "ru": "Проверяем оплату", "en": "We are checking your payment"},
     "checking.text": {
@@ -88,15 +114,44 @@ TEXTS: dict[str, dict[Locale, str]] = {
         "en": "Your payment is processing",
     },
     "processing.text": {
-        "hy": "Վճարային համակարգը դեռ չի հաստատել արդյունքը։ Խնդրում ենք երկրորդ անգամ չվճարել։ Էջը կարող եք փակել։",
-        "ru": "Платёжная система ещё не подтвердила результат. Не платите повторно. Страницу можно закрыть.",
-        "en": "The payment provider has not confirmed the result. Do not pay again. You may close this page.",
+        "hy": "Վճարային համակարգը դեռ չի հաստատել արդյունքը։ Խնդրում ենք երկրորդ անգամ չվճարել։ "
+        "Էջն արդեն կարող եք փակել. վճարումը չի կորչի։",
+        "ru": "Платёжная система ещё не подтвердила результат. Не платите повторно. "
+        "Страницу уже можно закрыть: оплата не потеряется.",
+        "en": "The payment provider has not confirmed the result. Do not pay again. "
+        "You may close this page now: nothing is lost.",
     },
     "paid.title": {"hy": "Վճարված է", "ru": "Оплачено", "en": "Paid"},
     "paid.text": {
         "hy": "Շնորհակալություն։ Վճարումը հաստատված է։",
         "ru": "Спасибо! Оплата подтверждена.",
         "en": "Thank you. Your payment is confirmed.",
+    },
+    "fiscal.title": {"hy": "ՀԴՄ կտրոն", "ru": "Фискальный чек", "en": "Fiscal receipt"},
+    "fiscal.pending": {
+        "hy": "ՀԴՄ կտրոնը դեռ պատրաստվում է։",
+        "ru": "Фискальный чек ещё готовится.",
+        "en": "The fiscal receipt is still being prepared.",
+    },
+    "fiscal.issued": {
+        "hy": "ՀԴՄ կտրոնը տրված է։",
+        "ru": "Фискальный чек выдан.",
+        "en": "The fiscal receipt has been issued.",
+    },
+    "fiscal.failed": {
+        "hy": "ՀԴՄ կտրոնը չի հաջողվել տալ։ Վճարման վրա դա չի ազդում. կտրոնի համար դիմեք վաճառողին։",
+        "ru": "Фискальный чек выдать не удалось. На платёж это не влияет; за чеком обратитесь к продавцу.",
+        "en": "The fiscal receipt could not be issued. Your payment is not affected; please ask the seller for it.",
+    },
+    "fiscal.returned": {
+        "hy": "Տրված է վերադարձի ՀԴՄ կտրոն։",
+        "ru": "Выдан фискальный чек возврата.",
+        "en": "A fiscal receipt for the return has been issued.",
+    },
+    "fiscal.apart": {
+        "hy": "Այս էջն ինքնին ՀԴՄ կտրոն չէ։",
+        "ru": "Сама эта страница — не фискальный чек.",
+        "en": "This page itself is not the fiscal receipt.",
     },
     "paid_elsewhere.title": {"hy": "Արդեն վճարված է", "ru": "Уже оплачено", "en": "Already paid"},
     "paid_elsewhere.text": {

@@ -36,8 +36,8 @@ log = structlog.get_logger()
 
 
 def is_a_look(request: Request) -> bool:
-    """Tell whether a person opened the page, as far as the request says: no robot, no prefetch, no waiting page."""
-    return request.method == "GET" and "n" not in request.query_params and is_a_persons(request.headers)
+    """Tell whether a person opened the page, as far as the request says: no robot, no prefetch."""
+    return request.method == "GET" and is_a_persons(request.headers)
 
 
 def is_a_persons(headers: Mapping[str, str]) -> bool:

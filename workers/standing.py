@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 
-from contracts.evidence import Evidence
+from contracts.evidence import Evidence, OrderState
 from contracts.messages import AttemptClose, CrmUpdate, PaymentStatusChanged
 from contracts.results import PaymentResult
 from contracts.statuses import AttemptState, FiscalStatus, InvoiceStatus, LinkState
@@ -40,6 +40,8 @@ def apply_evidence(tx: Tx, attempt: Record, evidence: Evidence, *, message_id: s
     attempts.note_answer(tx, attempt.id, provider_order_id=evidence.provider_order_id, told=evidence.state)
     ledger.record(tx, attempt.account, evidence.transactions, invoice_id=invoice.id, attempt_id=attempt.id)
     attempts.move(tx, attempt.id, attempt_after(evidence), error=None)
+    if evidence.state is OrderState.DECLINED:
+        attempts.note_decline(tx, attempt.id)
     _keep_evidence_exceptions(tx, invoice.id, evidence)
     standing = restand(tx, invoice.id)
     ledger.write_verdicts(

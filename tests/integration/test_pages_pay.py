@@ -1,5 +1,6 @@
 """Pay, return and what the page says, with a real provider process, on PostgreSQL and SQLite alike."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -67,7 +68,9 @@ def test_pay_leads_to_the_providers_page(deps: Deps, client: httpx.Client, provi
     assert answer.status_code == 303
     assert answer.headers["location"].startswith(f"{provider.base_url}/pay/")
     assert time.monotonic() - began < 2
-    assert "Pay 150,000\N{NO-BREAK SPACE}֏" in client.get(path).text
+    page = client.get(path)
+    assert state_of(page) == "in_progress"
+    assert "Continue the payment" in page.text
 
 
 def test_looking_changes_nothing(deps: Deps, client: httpx.Client) -> None:
@@ -112,7 +115,7 @@ def test_a_paid_invoice_says_so_only_when_the_provider_does(
         back = client.get(f"{path}/return")
         assert (back.status_code, back.headers["location"]) == (303, f"{path}?returned=1")
         assert state_of(client.get(back.headers["location"])) == "checking"
-        assert client.get(f"{path}/status").json()["now"] == "ready/open"
+        assert client.get(f"{path}/status").json()["now"] == "in_progress/open"
 
         provider.control.act(reference, "pay")
         assert state_of(client.get(back.headers["location"])) == "checking", "a redirect is no proof"
@@ -123,6 +126,8 @@ def test_a_paid_invoice_says_so_only_when_the_provider_does(
     page = client.get(path)
     assert state_of(page) == "paid"
     assert "<form" not in page.text
+    ((number,),) = rows(deps, "SELECT provider_transaction_id FROM transactions")
+    assert number in page.text
     refused = client.post(f"{path}/pay")
     assert (refused.status_code, refused.headers["location"]) == (303, path)
 
@@ -154,13 +159,20 @@ def test_a_declined_customer_may_try_again(deps: Deps, client: httpx.Client, pro
         client.post(f"{path}/pay")
         provider.control.act(attempts_of(deps, link.id)[0][1], "decline")
         client.get(f"{path}/return")
-        eventually(lambda: client.get(f"{path}/status").json()["state"] in ("failed", "ready"))
-        page = client.get(path)
+        eventually(lambda: client.get(f"{path}/status").json()["state"] == "failed")
+        page = client.get(f"{path}?returned=1")
         again = client.post(f"{path}/pay")
 
-    assert state_of(page) in ("failed", "ready")
-    assert again.status_code == 303
-    assert "/pay/" in again.headers["location"]
+        assert state_of(page) == "failed"
+        assert "Try again" in page.text
+        assert again.status_code == 303
+        assert "/pay/" in again.headers["location"]
+        assert state_of(client.get(path)) == "in_progress", "the decline was of the try before"
+        assert len(attempts_of(deps, link.id)) == 1
+
+        provider.control.act(attempts_of(deps, link.id)[0][1], "decline")
+        client.get(f"{path}/return")
+        eventually(lambda: client.get(f"{path}/status").json()["state"] == "failed")
 
 
 def test_a_session_that_lapsed_is_asked_about_and_replaced(
@@ -212,10 +224,18 @@ def test_a_slow_provider_leads_to_a_page_that_waits_on(
     assert answer.headers["location"].startswith(f"{path}/continue?t=")
     waiting = client.get(answer.headers["location"])
     assert state_of(waiting) == "preparing"
-    assert '<meta http-equiv="refresh"' in waiting.text
     assert provider.base_url not in waiting.text
+    onward = re.search(r'href="([^"]+)" data-onward', waiting.text)
+    assert onward
+    path_onward = onward[1].replace("&amp;", "&")
+    assert state_of(client.get(path_onward)) == "preparing", "pressed there, he waits a while, and sees the same page"
 
-    run_once(deps)
+    with ThreadPoolExecutor(1) as patient:
+        monkeypatch.setattr("web.paying.WAIT_SECONDS", 10)
+        pressed = patient.submit(client.get, path_onward)
+        time.sleep(0.2)
+        run_once(deps)
+        assert pressed.result().headers["location"].startswith(f"{provider.base_url}/pay/")
     onward = client.get(answer.headers["location"])
     assert onward.status_code == 303
     assert onward.headers["location"].startswith(f"{provider.base_url}/pay/")
@@ -278,9 +298,52 @@ def test_a_processing_payment_offers_no_second_one(deps: Deps, client: httpx.Cli
         answer = client.post(f"{path}/pay")
 
     assert "<form" not in page.text
-    assert '<meta http-equiv="refresh"' in page.text
+    assert "Check again" in page.text
     assert (answer.status_code, answer.headers["location"]) == (303, path)
     assert len(attempts_of(deps, link.id)) == 1
+
+
+def test_no_page_reloads_or_moves_on_by_a_timer(deps: Deps, client: httpx.Client) -> None:
+    """WCAG 2.2.1: with or without a script the customer says when."""
+    make_invoice(deps)
+    path = path_of(deps, link_of(deps))
+    with Workers(deps):
+        client.post(f"{path}/pay")
+    pages = [client.get(path), client.get(f"{path}?returned=1")]
+    assert [state_of(page) for page in pages] == ["in_progress", "checking"]
+    for page in pages:
+        assert "http-equiv" not in page.text
+        assert "refresh" not in page.headers
+
+
+def test_an_order_that_was_opened_early_is_no_payment_under_way(
+    deps: Deps, client: httpx.Client, provider: ProviderProcess
+) -> None:
+    early = sandbox_account(provider, opens="early", session_life="P7D")
+    early_deps = Deps(deps.settings, deps.database, deps.tokens, providers={"bank": early}, crms={})
+    make_invoice(early_deps)
+    link = link_of(deps)
+    path = path_of(deps, link)
+    assert [state for state, _ in attempts_of(deps, link.id)] == ["open"]
+
+    assert state_of(client.get(path)) == "ready"
+    assert state_of(client.get(f"{path}?returned=1")) == "checking"
+    client.post(f"{path}/pay")
+    assert state_of(client.get(path)) == "in_progress"
+    early.close()
+
+
+def test_the_language_changes_and_the_page_stays(deps: Deps, client: httpx.Client) -> None:
+    make_invoice(deps)
+    path = path_of(deps, link_of(deps))
+    with Workers(deps):
+        client.post(f"{path}/pay")
+    page = client.get(f"{path}?returned=1")
+    switch = re.search(r'<a href="([^"]+)" lang="hy"', page.text)
+    assert switch
+    other = client.get(switch[1].replace("&amp;", "&"))
+    assert state_of(other) == "checking"
+    assert '<html lang="hy">' in other.text
 
 
 def test_the_early_attempt_of_a_waiting_customer_overtakes_the_queue(

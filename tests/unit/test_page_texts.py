@@ -2,13 +2,14 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import product
 from pathlib import Path
 from string import Formatter
 
 import pytest
 
-from contracts.statuses import AttemptState, InvoiceStatus, LinkState
+from contracts.statuses import AttemptState, FiscalStatus, InvoiceStatus, LinkState
 from db.customer_pages import CustomerView
 from rules.links import may_pay
 from rules.pages import PAYABLE, AttemptFacts, Opening, PageFacts, PageState, page_state
@@ -37,6 +38,7 @@ def test_every_text_that_a_page_may_ask_for_exists() -> None:
     states = {*PageState, "preparing", "checking", "unavailable", "not_found", "too_many", "refused", "trouble"}
     asked |= {f"{state}.{part}" for state, part in product(states, ("title", "text"))}
     asked |= {f"label.{payable}" for payable in ("invoice", "deal", "order")}
+    asked |= {f"fiscal.{status}" for status in FiscalStatus if status is not FiscalStatus.NOT_REQUIRED}
 
     assert asked == set(TEXTS), "none is missing, none is left over"
 
@@ -104,7 +106,8 @@ def drawn(state: PageState, **changes: object) -> str:
         "refunded_minor": 1_500,
         "refunded_at": NOW + timedelta(1),
     }
-    shown = Shown(state, "en", "/l/t", None, "", "/l/t/status", "", None, "", None)
+    addresses = {language: f"/l/t?lang={language}" for language in LANGUAGES}
+    shown = Shown(state, "en", addresses, None, "", "/l/t/status", "", None)
     view = CustomerView(**{**values, **changes})  # type: ignore[arg-type]
     return Renderer().page(shown, view, MerchantSettings(name="Nairi <& Co>", contact="+374 10 000000"))
 
@@ -121,12 +124,47 @@ def test_a_partly_paid_page_says_what_is_paid_and_what_remains() -> None:
     assert f"60.00{SPACE}$" in text
 
 
+def test_a_rest_that_is_being_paid_says_what_is_paid_already() -> None:
+    part, whole = (next(f for f in facts_of_all_kinds() if f.partly_paid is is_part) for is_part in (True, False))
+    assert f"60.00{SPACE}$" in drawn(PageState.IN_PROGRESS, facts=part)
+    assert f"60.00{SPACE}$" not in drawn(PageState.IN_PROGRESS, facts=whole)
+
+
 @pytest.mark.parametrize("state", [PageState.PAID, PageState.REFUNDED])
 def test_what_was_given_back_is_shown_with_its_date(state: PageState) -> None:
     text = drawn(state)
     assert f"15.00{SPACE}$" in text
     assert "24.11.2026" in text
     assert "Given back" not in drawn(state, refunded_minor=0, refunded_at=None)
+
+
+def test_a_receipt_says_what_was_paid_when_and_under_which_number() -> None:
+    text = drawn(PageState.PAID, payment_number="TX-42")
+    assert "23.11.2026, 12:00 (Yerevan time)" in text
+    assert "TX-42" in text
+    assert "print or save" in text
+    assert "TX-42" not in drawn(PageState.READY, payment_number="TX-42")
+
+
+@pytest.mark.parametrize("status", FiscalStatus)
+@pytest.mark.parametrize("state", [PageState.PAID, PageState.REFUNDED, PageState.READY])
+def test_the_fiscal_receipt_has_words_of_its_own(state: PageState, status: FiscalStatus) -> None:
+    is_told = state is not PageState.READY and status is not FiscalStatus.NOT_REQUIRED
+    text = drawn(state, fiscal=status)
+    assert (f'class="fiscal-{status}"' in text) is is_told
+    assert ("This page itself is not the fiscal receipt." in text) is is_told
+
+
+def test_a_payment_is_under_way_once_somebody_was_led_to_the_providers_page() -> None:
+    """An order that was opened early and that nobody saw is no reason to speak of another tab."""
+    for facts in facts_of_all_kinds():
+        attempt = facts.attempt
+        if page_state(facts) is PageState.IN_PROGRESS:
+            assert attempt is not None
+            assert attempt.visited
+            assert attempt.opening(NOW) is Opening.OPEN
+        if page_state(facts) is PageState.READY and attempt is not None and attempt.visited:
+            assert attempt.opening(NOW) is not Opening.OPEN
 
 
 def test_the_merchant_is_the_crms_own_where_it_has_one() -> None:
@@ -138,10 +176,13 @@ def test_the_merchant_is_the_crms_own_where_it_has_one() -> None:
     assert [settings.merchant_of(crm).name for crm in ("one", "two", "three")] == ["Own", "All", "All"]
 
 
+@cache
 def facts_of_all_kinds() -> list[PageFacts]:
     attempts: list[AttemptFacts | None] = [None]
     for state, expires, has_page in product(AttemptState, (None, NOW, NOW + timedelta(1)), (True, False)):
         attempts.append(AttemptFacts(state, expires, has_page))
+    for expires, visited, declined in product((None, NOW, NOW + timedelta(1)), (True, False), (True, False)):
+        attempts.append(AttemptFacts(AttemptState.OPEN, expires, has_page=True, visited=visited, declined=declined))
     ends = (NOW - timedelta(1), NOW + timedelta(1))
     kinds = product(LinkState, ends, InvoiceStatus, (True, False), (True, False), attempts, (True, False))
     return [
