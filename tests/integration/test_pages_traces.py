@@ -106,7 +106,6 @@ def _columns(deps: Deps) -> list[tuple[Any, ...]]:
     ("method", "end", "headers"),
     [
         ("HEAD", "", {}),
-        ("GET", "?returned=1&n=3", {}),
         ("GET", "/status", {}),
         ("GET", "/qr.svg", {}),
         ("GET", "", {"sec-purpose": "prefetch;prerender"}),
