@@ -141,3 +141,22 @@ def write_verdicts(
                     message_id=message_id,
                 )
             )
+
+
+def rules_of(tx: Tx, invoice_id: str) -> frozenset[str]:
+    """Return the ids of the rules that ever decided about an invoice."""
+    found = select(verdicts.c.rule_id).where(verdicts.c.invoice_id == invoice_id)
+    return frozenset(tx.execute(found).scalars())
+
+
+def last_rules(tx: Tx, attempt_id: str) -> frozenset[str]:
+    """Return the ids of the rules that decided on an attempt's newest evidence."""
+    of_attempt = verdicts.c.attempt_id == attempt_id
+    newest = select(verdicts.c.evidence_digest).where(of_attempt).order_by(verdicts.c.id.desc()).limit(1)
+    found = select(verdicts.c.rule_id).where(of_attempt, verdicts.c.evidence_digest == newest.scalar_subquery())
+    return frozenset(tx.execute(found).scalars())
+
+
+def rules_seen(tx: Tx) -> frozenset[str]:
+    """Return the ids of the rules that ever decided here; reads every verdict."""
+    return frozenset(tx.execute(select(verdicts.c.rule_id).distinct()).scalars())

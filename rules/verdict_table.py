@@ -4,7 +4,7 @@ The rows are data. What stands beside each is computed by the rules themselves, 
 cannot say anything else than the code does; a test drives each row through the whole pipeline and compares.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -156,6 +156,16 @@ def decide(case: Case) -> Decided:
         tasks,
         standing,
     )
+
+
+def every_rule() -> frozenset[str]:
+    """Return the id of every rule that decides in some row."""
+    return frozenset().union(*(decide(case).rules for case in CASES))
+
+
+def unreached(seen: Iterable[str]) -> tuple[str, ...]:
+    """Return the ids of the rules that did not decide, given those that did."""
+    return tuple(sorted(every_rule() - set(seen)))
 
 
 def _link_now(case: Case) -> LinkState:

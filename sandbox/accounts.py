@@ -228,7 +228,7 @@ class Account:
                 if any(getattr(known, name) != wanted[name] for name in _SAME_PARAMETERS):
                     raise Refusal(409, "other_parameters")
             case Family.OVERWRITES:
-                if known.status not in orders.PAYABLE:
+                if not known.is_payable:
                     raise Refusal(409, f"order_{known.status}")
                 for name in _PARAMETERS:
                     setattr(known, name, wanted[name])

@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from starlette.responses import HTMLResponse
 
-from sandbox.orders import PAYABLE, Order
+from sandbox.orders import Order
 
 # The page frames nothing, runs nothing and is kept by nobody. form-action stays unset: browsers apply it to the
 # redirect after a form too, and that leads to the merchant.
@@ -75,7 +75,7 @@ button:focus-visible,a:focus-visible{outline:3px solid #f59e0b;outline-offset:2p
 def page(order: Order, status: int = 200) -> HTMLResponse:
     """Draw the page in the order's language."""
     words = _WORDS[order.locale]
-    middle = _buttons(order, words) if order.status in PAYABLE else _closed(order, words)
+    middle = _buttons(order, words) if order.is_payable else _closed(order, words)
     html = (
         f'<!doctype html><html lang="{order.locale}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'

@@ -38,9 +38,10 @@ class ProviderControl:
         return self._client.post(f"/{account}/v1/orders", json=dict(body), headers=headers)
 
     def act(self, reference: str, action: str, *, account: str = "main", **options: Any) -> dict[str, Any]:
-        """Do pay, decline, pay_later, hold, abandon, expire, refund, reverse or chargeback; return the order.
+        """Do one of the actions of sandbox.service with its options, and return the order.
 
-        Options: `amount_minor`, `currency`, `force=True` (pay what is closed), `seconds` (pay_later).
+        `amount_minor`, `currency`, `force=True` and `untold=True` of pay, `final=True` and `force=True` of decline,
+        `seconds` of pay_later, `amount_minor` of refund, reverse and chargeback.
         """
         body = {"action": action, **options}
         return self._ask("POST", f"/control/{account}/orders/{quote(reference, safe='')}/act", body)

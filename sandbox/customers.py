@@ -1,6 +1,7 @@
 """Customers for the demo and the fault tests: they open their link, press Pay, and do at the provider what people do.
 
-Everything goes over HTTP as a browser would send it. What each ends in is written beside what he does.
+Everything goes over HTTP as a browser would send it, and each notes the pages that he saw: the class of <main>, as
+"state-paid". What each ends in is written beside what he does.
 """
 
 import contextlib
@@ -15,6 +16,8 @@ import httpx
 from sandbox.control import ProviderControl
 
 PAY_SECONDS = 150.0
+_LOOK_SECONDS = 0.25
+_STATE = re.compile(r'<main class="state-([a-z_]+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Customer:
         self.account = account
         self.amount_minor = amount_minor
         self.reference = ""
+        self.seen: set[str] = set()  # pages
         self.patience_seconds = patience_seconds
         self._browser = httpx.Client(timeout=30, follow_redirects=False, trust_env=False)
 
@@ -58,7 +62,7 @@ class Customer:
         last: object = None
         while time.monotonic() < began + self.patience_seconds:
             try:
-                answer = self._pay_once()
+                answer = self._follow(self.press("pay"), "/continue")
             except httpx.TransportError as error:  # the site is down: people reload
                 last = error
             else:
@@ -70,12 +74,48 @@ class Customer:
             time.sleep(0.3)
         raise AssertionError(f"Pay led nowhere within {self.patience_seconds:g} s; last answer {last!r}")
 
-    def _pay_once(self) -> httpx.Response:
-        page = self._browser.get(self.link_url)
+    def press(self, button: str, site: str = "same-origin") -> httpx.Response:
+        """Open the link and press a button there: pay or ask. `site`: where the browser says the form stands."""
+        page = self._open(self.link_url)
         hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page.text))
         origin = "/".join(self.link_url.split("/")[:3])
-        headers = {"origin": origin, "sec-fetch-site": "same-origin"}
-        return self._browser.post(f"{self.link_url}/pay", data=hidden, headers=headers)
+        headers = {"origin": origin, "sec-fetch-site": site}
+        return self._note(self._browser.post(f"{self.link_url}/{button}", data=hidden, headers=headers))
+
+    def look(self, path: str = "") -> str:
+        """Open the page of the link, and return what it says; empty when the site is down."""
+        with contextlib.suppress(httpx.TransportError):
+            return _state_of(self._open(f"{self.link_url}{path}"))
+        return ""
+
+    def wait_for(self, *states: str, path: str = "", seconds: float = 30.0) -> str:
+        """Reload the page until it says one of these, and return which. AssertionError tells what it said instead."""
+        until = time.monotonic() + seconds
+        while (state := self.look(path)) not in states:
+            if time.monotonic() > until:
+                raise AssertionError(f"the page never said {' or '.join(states)}; it says {state or 'nothing'}")
+            time.sleep(_LOOK_SECONDS)
+        return state
+
+    def saw(self, *pages: str) -> None:
+        """Insist on having seen these pages."""
+        missing = set(pages) - self.seen
+        if missing:
+            raise AssertionError(f"never saw {', '.join(sorted(missing))}; saw {', '.join(sorted(self.seen))}")
+
+    def _follow(self, answer: httpx.Response, only: str = "") -> httpx.Response:
+        """Go where the answer leads within the site of the link, if `only` is in it."""
+        onward = answer.headers.get("location", "")
+        if not onward.startswith("/") or only not in onward:
+            return answer
+        return self._open(str(answer.url.join(onward)))
+
+    def _open(self, url: str) -> httpx.Response:
+        return self._note(self._browser.get(url))
+
+    def _note(self, answer: httpx.Response) -> httpx.Response:
+        self.seen |= {_state_of(answer)} - {""}
+        return answer
 
     def _reference_of(self, page: str) -> str:
         for order in self.provider.orders(self.account):
@@ -88,13 +128,19 @@ class Customer:
         self.provider.act(self.reference, action, account=self.account, **options)
 
     def come_back(self) -> None:
-        """Follow the provider's redirect to the return page; who finds the site down closes the tab."""
+        """Follow the provider's redirect to the return page and on; who finds the site down closes the tab."""
         with contextlib.suppress(httpx.TransportError):
-            self._browser.get(f"{self.link_url}/return")
+            self._follow(self._open(f"{self.link_url}/return"))
 
     def bad_luck(self, fault: str, **options: Any) -> None:
         """Let the next event of this order go wrong."""
         self.provider.fault(fault, account=self.account, reference=self.reference, operation="webhook", **options)
+
+
+def _state_of(answer: httpx.Response) -> str:
+    """Return what a page of ours says; empty for anything else."""
+    found = _STATE.search(answer.text)
+    return found.group(1) if found else ""
 
 
 def pay(customer: Customer) -> None:
@@ -139,16 +185,19 @@ def decline_then_pay(customer: Customer) -> None:
 
 
 def pay_later(customer: Customer) -> None:
-    """Choose a way of paying that takes a while."""
+    """Choose a way of paying that takes a while, and watch the page."""
     customer.press_pay()
     customer.at_provider("pay_later")
     customer.come_back()
+    customer.wait_for("processing", "paid")
 
 
 def abandon(customer: Customer) -> None:
-    """Look at the page and go away."""
+    """Look at the provider's page, go away, and look at the link again."""
     customer.press_pay()
     customer.at_provider("abandon")
+    customer.come_back()
+    customer.look()
 
 
 def two_tabs(customer: Customer) -> None:
@@ -180,6 +229,14 @@ def pay_then_part_back(customer: Customer) -> None:
     customer.at_provider("pay")
     time.sleep(1.0)
     customer.at_provider("refund", amount_minor=max(1, customer.amount_minor // 10))
+
+
+def refund_told_first(customer: Customer) -> None:
+    """Pay, and get all of it back, while the event of the payment comes after that of the refund."""
+    customer.press_pay()
+    customer.bad_luck("reordered")
+    customer.at_provider("pay")
+    customer.at_provider("refund")
 
 
 def nothing(customer: Customer) -> None:
@@ -216,5 +273,6 @@ EVENTS_ONLY = (
     Scenario("forged event too", pay_with_event("forged"), "paid"),
     Scenario("event late", pay_with_event("late"), "paid"),
     Scenario("pays half", pay_less, "manual_review", ("partial",)),
+    Scenario("refunded, events in the wrong order", refund_told_first, "refunded"),
     Scenario("never opens it", nothing, "pending"),
 )

@@ -1,9 +1,19 @@
 """One order at the sandbox's provider, and everything that may happen to it.
 
 Pure: no clock and no I/O here. Times are seconds since 1970, rounded to the microseconds that JSON shows.
+
+Beside what every customer does, providers do odd things, and each is a move here:
+
+pay with `force`        captures where no page would: an expired, cancelled or already paid order
+pay with `untold`       the money moved, and neither look-up nor event nor listing shows it until `tell`
+pay of a held order     captures what was held
+decline with `final`    no other card may be tried in this order
+decline with `force`    a decline that comes after the money; the money stays
+say_paid                the word "paid" before any money was captured
 """
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +51,7 @@ class Order:
     settles_at: float | None = None
     create_calls: int = 1
     declines: int = 0
+    is_final: bool = False  # declined, and no other card may be tried
     metadata: dict[str, Any] = field(default_factory=dict)
     transactions: list[dict[str, Any]] = field(default_factory=list)
     refunds: dict[str, str] = field(default_factory=dict)
@@ -50,9 +61,19 @@ class Order:
         """What the store keeps."""
         return vars(self)
 
+    @property
+    def is_payable(self) -> bool:
+        """Whether the page takes a card."""
+        return self.status in PAYABLE and not self.is_final
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """The transactions that the provider shows."""
+        return [entry for entry in self.transactions if not entry.get("untold")]
+
     def total(self, *kinds: str) -> int:
         """Return the sum of the transactions of these kinds, in minor units."""
-        return sum(entry["amount_minor"] for entry in self.transactions if entry["kind"] in kinds)
+        return _total(self.transactions, *kinds)
 
     def left(self) -> int:
         """Return what was captured and not yet given back."""
@@ -79,11 +100,11 @@ def facts(order: Order) -> dict[str, Any]:
         "description": order.description,
         "locale": order.locale,
         "status": order.status,
-        "retryable": order.status == "declined",
+        "retryable": order.status == "declined" and order.is_payable,
         "created_at": iso(order.created_at),
         "expires_at": iso(order.expires_at),
-        "captured_minor": order.total("capture"),
-        "returned_minor": order.total("refund", "reversal", "chargeback"),
+        "captured_minor": _total(order.told, "capture"),
+        "returned_minor": _total(order.told, "refund", "reversal", "chargeback"),
         "transactions": [
             {
                 "id": entry["id"],
@@ -92,19 +113,28 @@ def facts(order: Order) -> dict[str, Any]:
                 "currency": entry["currency"],
                 "occurred_at": iso(entry["at"]),
             }
-            for entry in order.transactions
+            for entry in order.told
         ],
     }
 
 
 def pay(
-    order: Order, now: float, *, amount_minor: int | None = None, currency: str | None = None, force: bool = False
+    order: Order,
+    now: float,
+    *,
+    amount_minor: int | None = None,
+    currency: str | None = None,
+    force: bool = False,
+    untold: bool = False,
 ) -> None:
-    """Capture the money. `force` also captures where no page would: an expired, cancelled or already paid order."""
-    if not force and order.status not in PAYABLE | {"held", "processing"}:
-        raise Conflict(f"order_{order.status}")
-    _move_money(order, "capture", amount_minor or order.amount_minor, currency or order.currency, now)
+    """Capture the money. `force` also captures where no page would; `untold` keeps it back until `tell`."""
+    if not force:
+        _require(order, PAYABLE | {"held", "processing"})
+    entry = _move_money(order, "capture", amount_minor or order.amount_minor, currency or order.currency, now)
+    if untold:
+        entry["untold"] = True
     order.status = "paid"
+    order.is_final = False
     order.settles_at = None
 
 
@@ -121,11 +151,25 @@ def hold(order: Order) -> None:
     order.status = "held"
 
 
-def decline(order: Order) -> None:
-    """Refuse the card. The customer may try again in the same order."""
-    _require(order, PAYABLE | {"processing"})
+def say_paid(order: Order) -> None:
+    """Call the order paid although nothing was captured; the money may come later, by `force`, or never."""
+    _require(order, PAYABLE)
+    order.status = "paid"
+
+
+def tell(order: Order) -> None:
+    """Show what was kept back."""
+    for entry in order.transactions:
+        entry.pop("untold", None)
+
+
+def decline(order: Order, *, final: bool = False, force: bool = False) -> None:
+    """Refuse the card; the customer may try again in the same order unless it is `final`. `force`: after the money."""
+    if not force:
+        _require(order, PAYABLE | {"processing"})
     order.status = "declined"
     order.declines += 1
+    order.is_final = final or force
     order.settles_at = None
 
 
@@ -164,8 +208,12 @@ def take_back(order: Order, now: float, kind: str, amount_minor: int | None) -> 
 
 
 def _require(order: Order, statuses: frozenset[str]) -> None:
-    if order.status not in statuses:
+    if order.status not in statuses or order.is_final:
         raise Conflict(f"order_{order.status}")
+
+
+def _total(entries: Iterable[dict[str, Any]], *kinds: str) -> int:
+    return sum(entry["amount_minor"] for entry in entries if entry["kind"] in kinds)
 
 
 def _move_money(order: Order, kind: str, amount_minor: int, currency: str, now: float) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from sandbox import checkout, orders
+from sandbox import checkout
 from sandbox.accounts import Account, Family, Settings, amount, reference, settings_from
 from sandbox.orders import Order, facts
 from sandbox.server import Refusal, json_body, listen, raw_body, refused, reply, require_key, serve, url_of
@@ -144,7 +144,7 @@ class ProviderApi:
         action = parse_qs((await raw_body(request)).decode("ascii", "replace")).get("action", [""])[0]
         if action not in {"pay", "decline", "pay_later", "abandon"}:
             raise Refusal(400, "invalid_request", "action")
-        if order.status not in orders.PAYABLE and action != "abandon":
+        if not order.is_payable and action != "abandon":
             # A second press, or a page from before: nothing more is charged, and the page says how it stands.
             return checkout.page(order, 200 if order.status in {"paid", "processing"} else 409)
         self._service.act(account, order, action)
@@ -167,7 +167,7 @@ class ProviderApi:
         return reply(200, {"account": name, "family": account.settings.family})
 
     async def act(self, request: Request) -> Response:
-        """Pay, decline, hold, expire, charge back and so on, without a browser."""
+        """Do one of the actions of sandbox.service without a browser."""
         account, body = self._controlled(request), await json_body(request)
         order = account.order_of(request.path_params["reference"])
         self._service.act(account, order, str(body.get("action")), body)
@@ -307,7 +307,7 @@ def _listed(account: Account, request: Request) -> Response:
     every = account.orders()
     found: list[Order] = []
     for position in range(int(begin), len(every)):
-        if any(since <= entry["at"] < until for entry in every[position].transactions):
+        if any(since <= entry["at"] < until for entry in every[position].told):
             if len(found) == _PAGE_SIZE:
                 return reply(200, {"orders": [facts(order) for order in found], "next_cursor": str(position)})
             found.append(every[position])

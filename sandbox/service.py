@@ -1,4 +1,19 @@
-"""What happens at the sandbox's provider: customers pay, time passes, merchants are told."""
+"""What happens at the sandbox's provider: customers pay, time passes, merchants are told.
+
+Actions of the control interface, and the event that each sends (what they do to an order is in sandbox.orders):
+
+pay  amount_minor, currency, force, untold      payment.captured; with `untold` none
+pay_later  seconds                              order.processing, then payment.captured by itself
+hold                                            order.held; a later `pay` captures it
+decline  final, force                           payment.declined
+expire                                          order.expired; comes by itself too
+refund, reverse, chargeback  amount_minor       payment.refunded, payment.reversed, payment.charged_back
+say_paid                                        order.paid, without any money
+tell                                            order.updated: how the order stands, once more; nothing is kept back
+abandon                                         none
+
+An event that is to come after a later one is the fault `reordered` (sandbox.faults).
+"""
 
 import asyncio
 import time
@@ -22,6 +37,8 @@ _EVENTS = {
     "refund": "payment.refunded",
     "reverse": "payment.reversed",
     "chargeback": "payment.charged_back",
+    "say_paid": "order.paid",
+    "tell": "order.updated",
 }
 ACTIONS = frozenset(_EVENTS) - {"cancel"} | {"abandon"}
 _WEBHOOK_COUNTS = ("events", "tries", "delivered", "failed", "forged", "forged_answered_2xx")
@@ -125,7 +142,9 @@ class ProviderService:
             self._move(account, order, action, options or {})
         except Conflict as error:
             raise conflict(error) from None
-        if action != "abandon":
+        if action == "pay" and _is_set(options, "untold"):
+            account.save(order)
+        elif action != "abandon":
             self._tell(account, order, action)
 
     def stats(self, account: Account) -> dict[str, Any]:
@@ -143,8 +162,12 @@ class ProviderService:
                 self._set_clock(account, order)
             case "hold":
                 orders.hold(order)
+            case "say_paid":
+                orders.say_paid(order)
+            case "tell":
+                orders.tell(order)
             case "decline":
-                orders.decline(order)
+                orders.decline(order, final=_is_set(options, "final"), force=_is_set(options, "force"))
                 account.counts["declines"] += 1
             case "expire":
                 orders.expire(order)
@@ -162,7 +185,8 @@ class ProviderService:
             now,
             amount_minor=amount(options) if "amount_minor" in options else paid_minor,
             currency=currency(options) if "currency" in options else paid_currency,
-            force=options.get("force") is True,
+            force=_is_set(options, "force"),
+            untold=_is_set(options, "untold"),
         )
         account.counts["capture"] += 1
 
@@ -182,7 +206,7 @@ class ProviderService:
     def _set_clock(self, account: Account, order: Order) -> None:
         """Wake up when the order expires, when money in flight arrives, and when the account pays by itself."""
         loop = asyncio.get_running_loop()
-        if order.status in orders.PAYABLE:
+        if order.is_payable:
             loop.call_later(order.expires_at - time.time(), self._time_is_over, account, order)
             if account.settings.auto_pay_seconds is not None:
                 loop.call_later(account.settings.auto_pay_seconds, self._pay_by_itself, account, order)
@@ -190,7 +214,7 @@ class ProviderService:
             loop.call_later(order.settles_at - time.time(), self._settle, account, order)
 
     def _time_is_over(self, account: Account, order: Order) -> None:
-        if order.status in orders.PAYABLE and order.expires_at <= time.time() + 0.01:
+        if order.is_payable and order.expires_at <= time.time() + 0.01:
             self.act(account, order, "expire")
             account.flush()
 
@@ -203,6 +227,10 @@ class ProviderService:
         if order.status == "open":
             self.act(account, order, "pay")
             account.flush()
+
+
+def _is_set(options: Mapping[str, Any] | None, name: str) -> bool:
+    return (options or {}).get(name) is True
 
 
 def _money(order: Order, fault: str) -> tuple[int, str]:

@@ -16,7 +16,7 @@ from rules.pages import PAYABLE, AttemptFacts, Opening, PageFacts, PageState, pa
 from runtime.settings import CrmSettings, MerchantSettings, Settings
 from web.formats import format_money, format_time
 from web.rendering import Renderer, Shown
-from web.texts import LANGUAGES, TEXTS, language_of, language_of_browser, translator
+from web.texts import LANGUAGES, PAGES, TEXTS, language_of, language_of_browser, translator
 
 WEB = Path(__file__).parents[2] / "web"
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -35,8 +35,7 @@ def test_every_text_that_a_page_may_ask_for_exists() -> None:
     asked = set()
     for template in (WEB / "templates").glob("*.html"):
         asked |= set(re.findall(r'\bt\("([a-z_.]+)"[,)]', template.read_text()))
-    states = {*PageState, "preparing", "checking", "unavailable", "not_found", "too_many", "refused", "trouble"}
-    asked |= {f"{state}.{part}" for state, part in product(states, ("title", "text"))}
+    asked |= {f"{page}.{part}" for page, part in product(PAGES, ("title", "text"))}
     asked |= {f"label.{payable}" for payable in ("invoice", "deal", "order")}
     asked |= {f"fiscal.{status}" for status in FiscalStatus if status is not FiscalStatus.NOT_REQUIRED}
 

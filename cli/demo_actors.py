@@ -1,0 +1,87 @@
+"""Sends everybody on his way: each customer waits for his link in the CRM, and then the case takes its course."""
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from cli.demo_cases import Case, Scene, end_link
+from cli.stack import Stack
+from db import api_keys
+from sandbox.control import CrmControl
+from sandbox.customers import Customer
+from sandbox.office import Office
+
+AT_ONCE = 16
+PATIENCE_SECONDS = 180.0
+
+
+class Actors:
+    """Customers and managers of one installation."""
+
+    def __init__(self, stack: Stack) -> None:
+        """Give the managers a key to the API."""
+        self._stack = stack
+        with stack.deps.database.begin() as tx:
+            _, self._key = api_keys.create(tx, "office", list(stack.crms), actor="demo", reason="to give commands with")
+
+    def act(self, cases: Iterable[Case]) -> None:
+        """Let everything happen that is to happen."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(self._act, cases))
+
+    def look(self, cases: Iterable[Case]) -> None:
+        """Open the newest link of each invoice, as its customer would, and note what its page says."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(self._look, cases))
+
+    def _act(self, case: Case) -> None:
+        office = self._office(case)
+        try:
+            url = _await_link(self._stack.crms[case.data["crm"]].control, case)
+            customer = self._customer(case, url)
+            try:
+                case.act(Scene(customer, office, partial(end_link, self._stack.deps, case.name)))
+            finally:
+                customer.close()
+                case.reference = customer.reference
+                case.pages |= customer.seen
+        except Exception as error:
+            case.failure = f"{type(error).__name__}: {error}"
+        finally:
+            office.close()
+
+    def _look(self, case: Case) -> None:
+        office = self._office(case)
+        try:
+            customer = self._customer(case, office.link_url())
+            case.page = customer.look()
+            case.pages.add(case.page)
+            customer.close()
+        except Exception as error:
+            case.failure = case.failure or f"{type(error).__name__}: {error}"
+        finally:
+            office.close()
+
+    def _customer(self, case: Case, url: str) -> Customer:
+        return Customer(url, self._stack.provider.control, case.account, case.data["amount_minor"])
+
+    def _office(self, case: Case) -> Office:
+        return Office(self._stack.base_url, self._key, self._stack.crms[case.data["crm"]].control, case.data)
+
+
+def _await_link(crm: CrmControl, case: Case) -> str:
+    """Wait until the CRM shows the link of the version that this customer gets."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        for record in crm.records():
+            if (record["type"], record["id"]) == (case.name[2], case.name[1]) and _is_current(record, case):
+                return str(record["payment"]["link_url"])
+        time.sleep(0.3)
+    raise AssertionError("the CRM never showed a link")
+
+
+def _is_current(record: dict[str, Any], case: Case) -> bool:
+    shown = record["payment"] or {}
+    return bool(shown.get("link_url") and shown["amount_minor"] == case.data["amount_minor"])

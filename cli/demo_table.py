@@ -1,0 +1,147 @@
+"""What became of everything: the judgement of each invoice, the table, and the pages and rules that nobody met."""
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+from cli.demo_cases import Case
+from cli.stack import Stack
+from contracts.base import key_of
+from contracts.money import display
+from db import attempts, exceptions, invoices, ledger, message_store
+from db.tx import Record, Tx
+from rules.verdict_table import every_rule
+
+PATIENCE_SECONDS = 120.0
+WIDTH = 190  # where the output is no terminal
+_NUMBERS = ("asked", "tries", "doubled", "tasks")
+_COLUMNS = (
+    "invoice",
+    "asked",
+    "account",
+    "what happens",
+    "status",
+    "flags",
+    "page",
+    "rules",
+    "tries",
+    "doubled",
+    "tasks",
+)
+
+
+def wait_for_ends(stack: Stack, cases: Sequence[Case]) -> list[str]:
+    """Wait until each invoice stands where it belongs and its CRM knows; return what is still wrong at the end."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        with stack.deps.database.read() as tx:
+            found = [(case, judge(tx, case)) for case in cases]
+        is_coming = any(wrong and not case.failure for case, wrong in found)
+        if not is_coming or time.monotonic() > until:
+            return [sentence for _, wrong in found for sentence in wrong]
+        time.sleep(0.5)
+
+
+def judge(tx: Tx, case: Case) -> list[str]:
+    """Say what is wrong with one invoice: empty when it ended right."""
+    if case.failure:
+        return [f"{case.id} ({case.what}): {case.failure}"]
+    invoice = invoices.find(tx, *case.name)
+    if invoice is None:
+        return [f"{case.id}: never accepted"]
+    opened = [exception for exception in exceptions.of_invoice(tx, invoice.id) if exception.state == "open"]
+    wrong = [f"{case.id} ({case.what}): {sentence}" for sentence in _wrong_ending(tx, case, invoice, opened)]
+    if invoice.crm_revision != invoice.revision:
+        wrong.append(f"{case.id}: the CRM has revision {invoice.crm_revision} of {invoice.revision}")
+    if any(exception.task_state != "open" for exception in opened):
+        wrong.append(f"{case.id}: a manager's task is still to be made")
+    return wrong
+
+
+def _wrong_ending(tx: Tx, case: Case, invoice: Record, opened: list[Record]) -> list[str]:
+    ending = case.ending
+    wanted: dict[str, object] = {"status": ending.status, "flags": ending.flags}
+    found: dict[str, object] = {"status": invoice.status, "flags": tuple(invoices.flags_of(invoice))}
+    if ending.tasks is not None:
+        wanted["tasks"], found["tasks"] = set(ending.tasks), {exception.reason for exception in opened}
+    if ending.rules is not None:
+        attempt = attempts.by_order(tx, case.account, case.reference, None)
+        wanted["rules"] = set(ending.rules)
+        found["rules"] = set(ledger.last_rules(tx, attempt.id)) if attempt is not None else "no order"
+    return [f"{name} {_said(found[name])}, not {_said(wanted[name])}" for name in wanted if found[name] != wanted[name]]
+
+
+def _said(value: object) -> str:
+    if isinstance(value, set | tuple):
+        return " ".join(sorted(value)) or "none"
+    return str(value)
+
+
+def print_table(stack: Stack, cases: Iterable[Case]) -> None:
+    """Print what became of every invoice."""
+    table = Table(title="What became of every invoice", caption="provider and CRM are simulated")
+    for column in _COLUMNS:
+        table.add_column(column, justify="right" if column in _NUMBERS else "left")
+    with stack.deps.database.read() as tx:
+        for case in cases:
+            invoice = invoices.find(tx, *case.name)
+            if invoice is not None:
+                table.add_row(*_row(tx, case, invoice))
+    Console(width=WIDTH if not sys.stdout.isatty() else None).print(table)
+
+
+def _row(tx: Tx, case: Case, invoice: Record) -> list[str]:
+    made = [exception for exception in exceptions.of_invoice(tx, invoice.id) if exception.task_id]
+    subject = (invoice.crm, invoice.payable_type, invoice.external_id)
+    return [
+        invoice.external_id,
+        display(invoice.amount_minor, invoice.currency),
+        case.account,
+        case.what,
+        invoice.status,
+        " ".join(invoices.flags_of(invoice)),
+        case.page,
+        " ".join(sorted(ledger.rules_of(tx, invoice.id))),
+        str(len(attempts.of_invoice(tx, invoice.id))),
+        str(message_store.duplicates_about(tx, invoice.id, key_of(*subject))),
+        str(len(made)),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Which of all things of a kind were met. `excused`: what cannot be met here, and why."""
+
+    what: str
+    every: frozenset[str]
+    seen: frozenset[str]
+    excused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def never(self) -> list[str]:
+        """What should have been met and was not."""
+        return sorted(self.every - self.seen - set(self.excused))
+
+    @property
+    def wrong(self) -> list[str]:
+        """What is wrong, in sentences: also an excuse that is none any more, and what nobody knows of."""
+        surprises = dict.fromkeys(self.seen & set(self.excused), "was met, and is excused")
+        surprises |= dict.fromkeys(self.seen - self.every, "is no name that we know")
+        wrong = [f"{self.what} {name} {why}" for name, why in sorted(surprises.items())]
+        return wrong + [f"{self.what} {name} was never seen" for name in self.never]
+
+    def line(self) -> str:
+        """Sum it up."""
+        met = sorted(self.seen & self.every)
+        excused = [f"{name} ({why})" for name, why in sorted(self.excused.items()) if name not in self.seen]
+        never = ", ".join([*self.never, *excused]) or "nothing"
+        return f"{len(met)} of {len(self.every)} {self.what}s seen: {' '.join(met)}; never seen: {never}"
+
+
+def rules_reached(tx: Tx) -> Reached:
+    """Compare the rules that decided in this database with those of the verdict table."""
+    return Reached("rule", every_rule(), ledger.rules_seen(tx))
