@@ -20,9 +20,10 @@ from rich.console import Console
 from cli import demo_examples, demo_pages, demo_rows
 from cli.demo_actors import Actors
 from cli.demo_cases import Case
-from cli.demo_table import Reached, print_table, rules_reached, wait_for_ends
+from cli.demo_table import print_table, wait_for_ends
 from cli.output import put
 from cli.prove import print_report
+from cli.reached import Reached, rules_reached
 from cli.stack import Plan, Stack
 from db import api_keys, links
 from runtime.settings import SettingsError
@@ -107,14 +108,14 @@ def play(stack: Stack) -> int:
     """Publish, let everybody act, wait for the end, and judge; 0 when nothing is wrong."""
     order_bad_luck(stack)
     began = time.monotonic()
-    beside = [*demo_pages.cases(), *demo_rows.cases()]
-    examples = demo_examples.cases()
-    _publish(stack, beside)
-    progress.print(f"{len(examples) + len(beside)} invoices published; customers are on their way")
-    # Those that take longest first.
-    cases = [*examples, *beside]
+    examples, rows, pages = demo_examples.cases(), demo_rows.cases(), demo_pages.cases()
+    cases = [*examples, *rows, *pages]
+    for data in [*demo_examples.published(), *(case.data for case in (*pages, *rows))]:
+        stack.crms[data["crm"]].control.create([data])
+    progress.print(f"{len(cases)} invoices published; customers are on their way")
     actors = Actors(stack)
-    actors.act([*beside, *examples])
+    # First what takes longest; then the examples, some of whose orders were made with the link and age.
+    actors.act([*pages, *examples, *rows])
     wrong = wait_for_ends(stack, cases)
     actors.look(cases)
     progress.print(f"all acted; settled after {time.monotonic() - began:.1f} s")
@@ -124,11 +125,6 @@ def play(stack: Stack) -> int:
         progress.print(f"[red]wrong[/red] {sentence}", soft_wrap=True)
     breaches = print_report(stack.deps)
     return 1 if wrong or breaches else 0
-
-
-def _publish(stack: Stack, beside: Sequence[Case]) -> None:
-    for data in [*(case.data for case in beside), *demo_examples.published()]:
-        stack.crms[data["crm"]].control.create([data])
 
 
 def say_what_was_reached(stack: Stack, cases: Sequence[Case]) -> list[str]:

@@ -1,20 +1,21 @@
 """Sends everybody on his way: each customer waits for his link in the CRM, and then the case takes its course."""
 
+import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from cli.demo_cases import Case, Scene, end_link
+from cli.demo_cases import Case, Name, Scene, end_link
 from cli.stack import Stack
 from db import api_keys
-from sandbox.control import CrmControl
 from sandbox.customers import Customer
 from sandbox.office import Office
 
 AT_ONCE = 16
 PATIENCE_SECONDS = 180.0
+LOOK_SECONDS = 0.3
 
 
 class Actors:
@@ -23,6 +24,7 @@ class Actors:
     def __init__(self, stack: Stack) -> None:
         """Give the managers a key to the API."""
         self._stack = stack
+        self._links = _Links(stack)
         with stack.deps.database.begin() as tx:
             _, self._key = api_keys.create(tx, "office", list(stack.crms), actor="demo", reason="to give commands with")
 
@@ -39,8 +41,7 @@ class Actors:
     def _act(self, case: Case) -> None:
         office = self._office(case)
         try:
-            url = _await_link(self._stack.crms[case.data["crm"]].control, case)
-            customer = self._customer(case, url)
+            customer = self._customer(case, self._links.wait_for(case))
             try:
                 case.act(Scene(customer, office, partial(end_link, self._stack.deps, case.name)))
             finally:
@@ -71,17 +72,33 @@ class Actors:
         return Office(self._stack.base_url, self._key, self._stack.crms[case.data["crm"]].control, case.data)
 
 
-def _await_link(crm: CrmControl, case: Case) -> str:
-    """Wait until the CRM shows the link of the version that this customer gets."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < until:
-        for record in crm.records():
-            if (record["type"], record["id"]) == (case.name[2], case.name[1]) and _is_current(record, case):
-                return str(record["payment"]["link_url"])
-        time.sleep(0.3)
-    raise AssertionError("the CRM never showed a link")
+class _Links:
+    """What the CRMs show: one reader for all who wait."""
 
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._lock = threading.Lock()
+        self._records: dict[Name, dict[str, Any]] = {}
+        self._read_at = 0.0
 
-def _is_current(record: dict[str, Any], case: Case) -> bool:
-    shown = record["payment"] or {}
-    return bool(shown.get("link_url") and shown["amount_minor"] == case.data["amount_minor"])
+    def wait_for(self, case: Case) -> str:
+        """Wait until the CRM shows the link of the version that this customer gets."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < until:
+            shown = self._shown(case.name)
+            if shown.get("link_url") and shown["amount_minor"] == case.data["amount_minor"]:
+                return str(shown["link_url"])
+            time.sleep(LOOK_SECONDS / 3)
+        raise AssertionError("the CRM never showed a link")
+
+    def _shown(self, name: Name) -> dict[str, Any]:
+        with self._lock:
+            if time.monotonic() > self._read_at + LOOK_SECONDS:
+                self._read()
+            return self._records.get(name, {})
+
+    def _read(self) -> None:
+        for name, crm in self._stack.crms.items():
+            for record in crm.control.records():
+                self._records[name, record["id"], record["type"]] = record["payment"] or {}
+        self._read_at = time.monotonic()
