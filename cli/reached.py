@@ -24,11 +24,9 @@ class Reached:
 
     @property
     def wrong(self) -> list[str]:
-        """What is wrong, in sentences: also an excuse that is none any more, and what nobody knows of."""
-        surprises = dict.fromkeys(self.seen & set(self.excused), "was met, and is excused")
-        surprises |= dict.fromkeys(self.seen - self.every, "is no name that we know")
-        wrong = [f"{self.what} {name} {why}" for name, why in sorted(surprises.items())]
-        return wrong + [f"{self.what} {name} was never seen" for name in self.never]
+        """What is wrong, in sentences: what was never met, and what was met and nobody knows of."""
+        unknown = [f"{self.what} {name} is not one that we know of" for name in sorted(self.seen - self.every)]
+        return unknown + [f"{self.what} {name} was never seen" for name in self.never]
 
     def line(self) -> str:
         """Sum it up."""

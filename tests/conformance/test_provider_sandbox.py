@@ -341,6 +341,75 @@ def test_a_hold_is_no_payment_until_it_is_captured(open_account: Open, control: 
     assert evidence_of(provider, reference).state is OrderState.PAID
 
 
+def test_a_final_decline_ends_the_order(open_account: Open, control: ProviderControl) -> None:
+    provider, account = open_account("unique")
+    created = provider.create_order(order())
+    control.act(created.reference, "decline", account=account, final=True)
+    declined = evidence_of(provider, created.reference)
+    assert (declined.state, declined.retryable) == (OrderState.DECLINED, False)
+    assert created.pay_url is not None
+    assert "<button" not in httpx.get(created.pay_url).text
+    with pytest.raises(ControlError):
+        control.act(created.reference, "pay", account=account)
+
+
+def test_a_decline_after_the_money_is_told_beside_it(open_account: Open, control: ProviderControl) -> None:
+    provider, account = open_account("unique")
+    reference = provider.create_order(order()).reference
+    control.act(reference, "pay", account=account)
+    with pytest.raises(ControlError):
+        control.act(reference, "decline", account=account)
+    control.act(reference, "decline", account=account, force=True)
+    found = evidence_of(provider, reference)
+    assert (found.state, found.retryable) == (OrderState.DECLINED, False)
+    assert [entry.kind for entry in found.transactions] == [TransactionKind.CAPTURE]
+
+
+def test_the_word_paid_may_come_without_money(open_account: Open, control: ProviderControl) -> None:
+    provider, account = open_account("unique")
+    reference = provider.create_order(order()).reference
+    control.act(reference, "say_paid", account=account)
+    said = evidence_of(provider, reference)
+    assert (said.state, said.transactions) == (OrderState.PAID, ())
+    control.act(reference, "pay", account=account, force=True)
+    assert len(evidence_of(provider, reference).transactions) == 1
+
+
+def test_a_refund_may_be_told_before_its_payment(
+    open_account: Open, control: ProviderControl, receiver: Receiver
+) -> None:
+    provider, account = open_account("unique")
+    reference = provider.create_order(order(amount_minor=1000)).reference
+    control.act(reference, "pay", account=account, untold=True)
+    assert evidence_of(provider, reference).transactions == ()
+    now = datetime.now(UTC)
+    assert provider.list_orders(now - HOUR, now + HOUR) == []
+
+    control.act(reference, "refund", account=account)
+    assert [entry.kind for entry in evidence_of(provider, reference).transactions] == [TransactionKind.REFUND]
+    control.act(reference, "tell", account=account)
+    told = evidence_of(provider, reference).transactions
+    assert [entry.kind for entry in told] == [TransactionKind.CAPTURE, TransactionKind.REFUND]
+    assert told[0].occurred_at <= told[1].occurred_at
+    events = [parse(provider, one) for one in received_count(receiver, 2)]
+    assert {event.event_type for event in events} == {"payment.refunded", "order.updated"}, "none of the payment"
+
+
+def test_a_provider_tells_again_how_an_order_stands(
+    open_account: Open, control: ProviderControl, receiver: Receiver
+) -> None:
+    provider, account = open_account("unique")
+    reference = provider.create_order(order()).reference
+    control.act(reference, "pay", account=account)
+    received_count(receiver, 1)
+    before = evidence_of(provider, reference)
+    control.act(reference, "tell", account=account)
+    first, again = (parse(provider, one) for one in received_count(receiver, 2))
+    assert first.event_id != again.event_id
+    assert again.evidence is not None
+    assert again.evidence.transactions == before.transactions
+
+
 def test_an_order_expires_by_itself_and_only_force_pays_it_then(open_account: Open, control: ProviderControl) -> None:
     provider, account = open_account("unique")
     reference = provider.create_order(order(expires_in=timedelta(seconds=1))).reference

@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import text
 
 from contracts.messages import Customer, InvoiceCreated
-from db import audit, exceptions, links, message_store
+from db import audit, exceptions, ledger, links, message_store
 from db.database import Database
 from db.prove import prove
 from db.sealing import Sealer
+from rules.verdict_table import every_rule
 from tests.commands import run, use_settings
 from tests.healthy import CRM, Healthy, healthy
 from tests.services import fresh_database
@@ -273,6 +274,14 @@ def test_the_story_shows_no_token_and_nothing_personal(database: Database, world
         assert "ani@example.am" not in shown.output
         assert "Անի" not in shown.output
         assert "customer [sealed]" in shown.output or '"customer": "[sealed]"' in shown.output
+
+
+def test_rules_by_which_nothing_was_decided_yet_are_named(database: Database) -> None:
+    with database.read() as tx:
+        seen = ledger.rules_seen(tx)
+    result = run("verdicts", "--unreached")
+    assert result.stdout.splitlines() == sorted(every_rule() - seen)
+    assert (result.exit_code, "amount.exact" in seen, "hold.open" in seen) == (5, True, False)
 
 
 # --- sending in -----------------------------------------------------------------------------------------------------

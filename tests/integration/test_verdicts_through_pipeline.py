@@ -10,7 +10,7 @@ from sqlalchemy import text, update
 from contracts.commands import InvoiceSettledElsewhere, LinkCancel, LinkReissue
 from contracts.evidence import OrderState, ProviderTransaction
 from contracts.messages import InvoiceCancelled, Policy
-from db import attempts
+from db import attempts, ledger
 from db.prove import prove
 from db.schema import links as link_rows
 from db.types import db_after
@@ -53,8 +53,8 @@ def test_the_pipeline_decides_as_the_table_says(deps: Deps, case: Case) -> None:
 
     decided, invoice = decide(case), the_invoice(deps)
     with deps.database.read() as tx:
-        rules = set(tx.execute(text("SELECT rule_id FROM verdicts")).scalars())
-    assert rules == decided.rules
+        assert ledger.rules_seen(tx) == ledger.rules_of(tx, invoice.id) == decided.rules
+        assert ledger.last_rules(tx, attempt.id) == decided.rules
     assert (invoice.status, reasons(deps)) == (decided.status, decided.tasks)
     assert office(deps).record.status == decided.status
     assert tuple(office(deps).record.flags) == tuple(decided.flags)

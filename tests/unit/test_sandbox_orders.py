@@ -34,13 +34,14 @@ MOVES: dict[str, Callable[[Order], Any]] = {
     "pay_later": lambda one: orders.pay_later(one, 1.0, 5.0),
     "hold": orders.hold,
     "decline": orders.decline,
+    "say_paid": orders.say_paid,
     "expire": orders.expire,
     "cancel": orders.cancel,
 }
 ALLOWED = {
-    "open": {"pay": "paid", "pay_later": "processing", "hold": "held", "decline": "declined"}
+    "open": {"pay": "paid", "pay_later": "processing", "hold": "held", "decline": "declined", "say_paid": "paid"}
     | {"expire": "expired", "cancel": "cancelled"},
-    "declined": {"pay": "paid", "pay_later": "processing", "hold": "held", "decline": "declined"}
+    "declined": {"pay": "paid", "pay_later": "processing", "hold": "held", "decline": "declined", "say_paid": "paid"}
     | {"expire": "expired", "cancel": "cancelled"},
     "processing": {"pay": "paid", "decline": "declined"},
     "held": {"pay": "paid", "expire": "expired", "cancel": "cancelled"},
@@ -69,6 +70,37 @@ def test_force_captures_where_no_page_would(status: str) -> None:
     one = order(status)
     orders.pay(one, 1.0, force=True)
     assert (one.status, one.left()) == ("paid", 1000)
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_nothing_is_tried_again_in_an_order_that_was_declined_for_good(move: str) -> None:
+    one = order()
+    orders.decline(one, final=True)
+    assert not one.is_payable
+    assert not facts(one)["retryable"]
+    with pytest.raises(Conflict):
+        MOVES[move](one)
+    orders.pay(one, 1.0, force=True)
+    assert (one.status, one.left(), one.is_final) == ("paid", 1000, False)
+
+
+def test_a_decline_after_the_money_leaves_the_money() -> None:
+    one = order()
+    orders.pay(one, 1.0)
+    orders.decline(one, force=True)
+    assert (one.status, one.left(), facts(one)["retryable"]) == ("declined", 1000, False)
+
+
+def test_what_is_untold_counts_and_is_not_shown() -> None:
+    one = order()
+    orders.pay(one, 1.0, untold=True)
+    orders.take_back(one, 2.0, "refund", 400)
+    told = facts(one)
+    assert (told["captured_minor"], told["returned_minor"], one.left()) == (0, 400, 600)
+    assert [entry["kind"] for entry in told["transactions"]] == ["refund"]
+
+    orders.tell(one)
+    assert [entry["kind"] for entry in facts(one)["transactions"]] == ["capture", "refund"]
 
 
 Step = tuple[str, int]

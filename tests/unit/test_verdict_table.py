@@ -8,7 +8,7 @@ from pathlib import Path
 from contracts.evidence import TransactionKind
 from contracts.statuses import Flag, InvoiceStatus, LinkState
 from rules.policy import LinkPolicy
-from rules.verdict_table import CASES, decide, page
+from rules.verdict_table import CASES, every_rule, page, unreached
 from rules.verdicts import ACCEPTABLE, InvoiceView, Money, Reason, Standing, stand
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,13 @@ def test_every_rule_decides_in_some_row() -> None:
     """A rule that no row reaches is one that nobody has thought through, and the pipeline's test would never meet."""
     source = (ROOT / "rules" / "verdicts.py").read_text(encoding="utf-8")
     named = set(re.findall(r'"([a-z]+\.[a-z]+|reversal|chargeback)"', source))
-    assert {rule for case in CASES for rule in decide(case).rules} == named
+    assert every_rule() == named
+
+
+def test_what_no_evidence_reached_is_named() -> None:
+    assert unreached(every_rule()) == ()
+    assert unreached(every_rule() - {"link.late", "chargeback"}) == ("chargeback", "link.late")
+    assert unreached(["no.such.rule"]) == tuple(sorted(every_rule()))
 
 
 def test_the_names_of_the_rows_differ() -> None:
