@@ -48,6 +48,8 @@ class Case:
     account: str
     act: Callable[[Scene], None]
     ending: Ending
+    # Where one version came with two amounts, the first to arrive counts, and nobody knows which that is.
+    other_amounts: set[int] = field(default_factory=set)
     # What came of it.
     failure: str = ""
     reference: str = ""  # of the order that the customer paid, or saw last
@@ -63,6 +65,10 @@ class Case:
     def name(self) -> Name:
         """Whose invoice this is: CRM, id, type."""
         return self.data["crm"], self.data["invoice_id"], self.data.get("type", "invoice")
+
+    def is_about(self, amount_minor: int) -> bool:
+        """Tell whether a link of this amount is the one that the customer waits for."""
+        return amount_minor in {self.data["amount_minor"], *self.other_amounts}
 
 
 def end_link(deps: Deps, name: Name) -> None:

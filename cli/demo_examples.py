@@ -28,9 +28,18 @@ def cases() -> list[Case]:
         if case.name not in found:
             found[case.name] = case
             turns[account] += 1
-        elif (data.get("version") or 1) > (found[case.name].data.get("version") or 1):
-            found[case.name].data = data
+        else:
+            _repeat(found[case.name], data)
     return list(found.values())
+
+
+def _repeat(known: Case, data: dict[str, Any]) -> None:
+    """A later version replaces; the same one with another amount is a conflict."""
+    before, now = known.data.get("version") or 1, data.get("version") or 1
+    if now > before:
+        known.data, known.other_amounts = data, set()
+    elif now == before:
+        known.other_amounts.add(data["amount_minor"])
 
 
 def _case(data: dict[str, Any], scenario: Scenario, account: str) -> Case:

@@ -12,7 +12,7 @@ from sandbox.control import ProviderControl
 
 # A provider that lets the customer wait longer than Pay does, and takes a currency that no other account takes.
 SLOW, SLOW_CURRENCY = "slow", "GEL"
-SLOW_SECONDS = 8.8
+SLOW_SECONDS = 9.6
 FAMILIES = {**ACCOUNTS, SLOW: ("idempotent", "at_pay", SLOW_CURRENCY)}
 ACCOUNT, CURRENCY = "bank", "AMD"
 

@@ -88,7 +88,7 @@ class Customer:
             return _state_of(self._open(f"{self.link_url}{path}"))
         return ""
 
-    def wait_for(self, *states: str, path: str = "", seconds: float = 30.0) -> str:
+    def wait_for(self, *states: str, path: str = "", seconds: float = 60.0) -> str:
         """Reload the page until it says one of these, and return which. AssertionError tells what it said instead."""
         until = time.monotonic() + seconds
         while (state := self.look(path)) not in states:

@@ -29,6 +29,14 @@ def test_the_last_version_of_an_example_is_the_one_whose_customer_acts() -> None
     assert (by_id["INV-1001"]["version"], by_id["20483"]["version"]) == (2, 2)
 
 
+def test_a_customer_takes_the_link_of_whichever_conflicting_message_came_first() -> None:
+    by_id = {case.id: case for case in demo_examples.cases()}
+    conflicting = by_id["INV-1016"]
+    assert conflicting.is_about(31_500_000)
+    assert conflicting.is_about(30_500_000)
+    assert not by_id["INV-1001"].is_about(15_000_000), "that was its first version"
+
+
 def test_what_is_excused_is_a_page_that_there_is() -> None:
     assert set(demo_pages.UNREACHABLE) <= PAGES
     assert frozenset(PageState) <= PAGES
