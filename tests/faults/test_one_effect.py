@@ -246,7 +246,7 @@ def _overtake(town: Town) -> None:
 
 def _press_once(town: Town, bill: Bill) -> None:
     customer = town.customer(bill)
-    customer._pay_once()
+    customer.press("pay")
     customer.close()
 
 
