@@ -111,9 +111,13 @@ class Outbox:
             self._finish(announcement, "rejected")
 
     def cancellation_arrived(self, record: Record) -> None:
-        """Note that a cancellation had its effect: a final status was written back. Nothing else announces it."""
+        """Note that a cancellation had its effect: a final status was written back. Nothing else announces it.
+
+        What never left us had none: that status came of something else.
+        """
         for announcement in self._by_invoice.get(record.id, ()):
-            if announcement.type == CANCELLED and announcement.record == record.key:
+            is_out = announcement.type == CANCELLED and announcement.state == "confirmed"
+            if is_out and announcement.record == record.key:
                 self._finish(announcement, "accepted")
 
     async def run(self, carrier: Carrier) -> None:

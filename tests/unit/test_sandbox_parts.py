@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from sandbox.posting import Poster, PostError
+from sandbox.publishing import CANCELLED, Announcement, Outbox
+from sandbox.records import Records
 from sandbox.schedule import Schedule
 from sandbox.store import Store
 from tests.conformance.receiver import Receiver
@@ -43,6 +45,41 @@ def test_a_file_that_is_no_state_or_is_in_use_is_refused(tmp_path: Path) -> None
     (tmp_path / "text").write_text("no database, and long enough to be read as one" * 50)
     with pytest.raises(OSError, match="no state file"):
         Store(tmp_path / "text")
+
+
+# --- what a CRM announces --------------------------------------------------------------------------------------------
+
+
+class _Confirming:
+    """A broker that confirms everything."""
+
+    async def carry(self, announcement: Announcement) -> str:
+        return "confirmed"
+
+    async def close(self) -> None:
+        return None
+
+
+def test_a_cancellation_that_never_left_is_not_taken_for_one_that_had_its_effect() -> None:
+    """A result that was on its way before the cancellation says nothing about it."""
+
+    async def scene() -> list[int]:
+        store = Store(None)
+        outbox = Outbox(store, "acme", republish_seconds=60)
+        data = {"crm": "acme", "invoice_id": "I-1", "version": 1}
+        record = Records(store).put(data)
+        outbox.announce(record, CANCELLED, data)
+        outbox.cancellation_arrived(record)
+        left = [outbox.stats()["unaccepted"]]
+
+        sending = asyncio.create_task(outbox.run(_Confirming()))
+        while not outbox.stats()["confirms"]:
+            await asyncio.sleep(0.01)
+        sending.cancel()
+        outbox.cancellation_arrived(record)
+        return [*left, outbox.stats()["unaccepted"]]
+
+    assert asyncio.run(scene()) == [1, 0]
 
 
 # --- schedule -------------------------------------------------------------------------------------------------------
