@@ -53,7 +53,11 @@ def test_a_file_that_is_no_state_or_is_in_use_is_refused(tmp_path: Path) -> None
 class _Confirming:
     """A broker that confirms everything."""
 
+    def __init__(self) -> None:
+        self.was_asked = asyncio.Event()
+
     async def carry(self, announcement: Announcement) -> str:
+        self.was_asked.set()
         return "confirmed"
 
     async def close(self) -> None:
@@ -72,9 +76,10 @@ def test_a_cancellation_that_never_left_is_not_taken_for_one_that_had_its_effect
         outbox.cancellation_arrived(record)
         left = [outbox.stats()["unaccepted"]]
 
-        sending = asyncio.create_task(outbox.run(_Confirming()))
-        while not outbox.stats()["confirms"]:
-            await asyncio.sleep(0.01)
+        broker = _Confirming()
+        sending = asyncio.create_task(outbox.run(broker))
+        await broker.was_asked.wait()
+        await asyncio.sleep(0.05)  # until the answer is noted
         sending.cancel()
         outbox.cancellation_arrived(record)
         return [*left, outbox.stats()["unaccepted"]]
