@@ -5,7 +5,6 @@ from typing import Any
 from cli.demo_cases import Case, Ending, Scene
 from cli.stack import ACCOUNTS, CRMS
 from contracts.evidence import OrderState
-from rules.pages import PageState
 from rules.verdict_table import Case as Row
 from rules.verdict_table import decide
 from sandbox.control import ProviderControl
@@ -19,7 +18,6 @@ ACCOUNT, CURRENCY = "bank", "AMD"
 # Pages that no deed of a demonstration leads to, and why.
 UNREACHABLE = {
     "trouble": "only while the database is away",
-    PageState.PARTLY_PAID: "a part is a person's case or settles the invoice, so far",
 }
 
 
@@ -37,6 +35,8 @@ def cases() -> list[Case]:
         _case("ASKS", "asks for a new link, and pays by it", _asks_for_a_link, paid),
         _case("ONCE", "declined, and may not try again", _tries_once, Ending(failed.status), policy={"attempts": 1}),
         _case("HELD", "the money is held, then captured", _held_then_captured, paid),
+        _case("REST", "pays in two parts", _pays_the_rest, paid, policy={"partial": "collect"}),
+        _case("BACK", "a manager gives the money back", _is_given_back, Ending("refunded", tasks=frozenset())),
         _case("LOOK", "a manager looks first", _is_looked_at, paid),
         _case("WILD", "a wrong address, and a foreign form", _strangers, Ending("pending", tasks=frozenset())),
         _case("GONE", "names an account that is closed", _nobody_takes_it, _UNROUTED, wanted="closed"),
@@ -106,6 +106,24 @@ def _held_then_captured(scene: Scene) -> None:
     scene.customer.wait_for("review")
     scene.customer.at_provider("pay")
     scene.customer.wait_for("paid")
+
+
+def _pays_the_rest(scene: Scene) -> None:
+    """Pay a part, and the rest by the same link with another order."""
+    scene.customer.press_pay()
+    scene.customer.at_provider("pay", amount_minor=scene.customer.amount_minor // 2)
+    scene.customer.wait_for("rest")
+    scene.customer.press_pay()
+    scene.customer.at_provider("pay")
+    scene.customer.wait_for("paid")
+
+
+def _is_given_back(scene: Scene) -> None:
+    scene.customer.press_pay()
+    scene.customer.at_provider("pay")
+    scene.customer.wait_for("paid")
+    scene.office.command("payment.refund")
+    scene.customer.wait_for("refunded")
 
 
 def _is_looked_at(scene: Scene) -> None:

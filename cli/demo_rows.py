@@ -38,15 +38,11 @@ def _case(number: int, row: verdict_table.Case) -> Case:
         "purpose": row.name,
         "customer": {"name": "Ani", "email": "ani@example.am", "locale": "en"},
         "manager": {"id": "17", "name": "Karen Hakobyan"},
-        "policy": _policy(row),
+        "policy": row.policy.model_dump(mode="json", exclude_defaults=True),
     }
     decided = verdict_table.decide(row)
     ending = Ending(decided.status, decided.flags, decided.rules, decided.tasks)
     return Case(data, row.name, ACCOUNT, partial(_drive, row), ending)
-
-
-def _policy(row: verdict_table.Case) -> dict[str, str]:
-    return {"partial": "accept"} if row.accepts_part else {}
 
 
 def _drive(row: verdict_table.Case, scene: Scene) -> None:
