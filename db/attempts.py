@@ -8,7 +8,7 @@ from sqlalchemy import Row, bindparam, case, func, insert, select, update
 from contracts.ids import new_id
 from contracts.statuses import OPEN_ATTEMPTS, AttemptState
 from db.hot import Hot
-from db.schema import attempts
+from db.schema import attempts, invoices
 from db.tx import Tx
 from db.types import constant, db_now
 from rules.links import ATTEMPT_MOVES, may_leave
@@ -68,15 +68,15 @@ _SUMMARY = Hot(
 )
 
 
-def reserve(
-    tx: Tx, link: Row[Any], account: str, *, amount_minor: int | None = None, visited: bool = False
-) -> Row[Any]:
+def reserve(tx: Tx, link: Row[Any], account: str, *, visited: bool = False) -> Row[Any]:
     """Make the link's next attempt, ours alone so far; the caller holds the invoice's lock and saw none open.
 
-    Without an amount it asks for the link's. `visited`: a customer waits for its page.
+    Whoever makes it and why, it asks for what is left of the link's amount, and never for what is paid already.
+    `visited`: a customer waits for its page.
     """
     attempt_id = new_id()
     number = select(func.coalesce(func.max(attempts.c.number), 0) + 1).where(attempts.c.link_id == link.id)
+    kept = select(invoices.c.paid_minor - invoices.c.refunded_minor).where(invoices.c.id == link.invoice_id)
     made = insert(attempts).values(
         id=attempt_id,
         invoice_id=link.invoice_id,
@@ -85,7 +85,7 @@ def reserve(
         account=account,
         reference=attempt_id,
         state=AttemptState.RESERVED.value,
-        amount_minor=link.amount_minor if amount_minor is None else amount_minor,
+        amount_minor=link.amount_minor - kept.scalar_subquery(),
         currency=link.currency,
         visited_at=db_now() if visited else None,
     )

@@ -145,14 +145,13 @@ def _without_lapsed(tx: Tx, deps: Deps, attempt: Record | None, now: datetime) -
 def _reserve(tx: Tx, deps: Deps, invoice: Record, link: Record) -> PayResult:
     if invoice.account not in deps.providers:
         return PayResult("refused", "unavailable")
-    rest_minor = link.amount_minor - _kept(invoice)
-    attempt = attempts.reserve(tx, link, invoice.account, amount_minor=rest_minor, visited=True)
+    attempt = attempts.reserve(tx, link, invoice.account, visited=True)
     tx.then(CheckoutStart(invoice=invoice.id, link=link.id, attempt=attempt.id))
     return PayResult("new", attempt_id=attempt.id)
 
 
 def _kept(invoice: Record) -> int:
-    """Return what is paid already, in minor units: a new order asks for the rest alone."""
+    """Return what is paid already, in minor units."""
     return int(invoice.paid_minor - invoice.refunded_minor)
 
 

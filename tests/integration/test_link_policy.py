@@ -1,6 +1,7 @@
 """What the policy makes of odd money, new versions and amounts: through the whole pipeline, on both databases."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,13 +9,14 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import text, update
 
-from contracts.commands import InvoiceResolve, LinkReissue, LinkResend, PaymentVerify
+from contracts.commands import Command, InvoiceResolve, LinkReissue, LinkResend, LinkRetry, PaymentVerify
 from contracts.evidence import OrderState
 from contracts.messages import Policy
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
 from db import audit, customer_pages, links
 from db.schema import links as link_rows
 from db.types import db_after
+from gateways.providers.base import CreateMode, Opens
 from rules.pages import PageState, page_state
 from rules.policy import LinkPolicy
 from runtime.checkout import press_pay
@@ -96,6 +98,34 @@ def test_the_link_of_a_part_may_be_replaced_where_the_rest_is_collected(deps: De
     assert give(deps, LinkReissue).outcome == "done"
     work(deps, rounds=3)
     assert open_order(deps).amount_minor == 6_000
+    pay(deps, the_attempt(deps), amount=6_000)
+    assert the_invoice(deps).status == InvoiceStatus.PAID
+
+
+def test_the_order_of_the_rest_whose_page_was_lost_is_replaced_by_one_for_the_rest(deps: Deps) -> None:
+    """The provider answered nobody, and cannot show its page again: the next order must not ask for all."""
+    send(deps, partial="collect")
+    pay(deps, open_order(deps), amount=4_000)
+    shop(deps).capabilities = replace(shop(deps).capabilities, create=CreateMode.UNIQUE)
+    shop(deps).lost = True
+    lost = open_order(deps)
+    shop(deps).lost = False
+    work(deps, "checkout", rounds=3)
+
+    assert the_attempt(deps).number == lost.number + 1
+    assert the_attempt(deps).amount_minor == 6_000
+    pay(deps, the_attempt(deps), amount=6_000)
+    assert (the_invoice(deps).status, office(deps).record.flags) == (InvoiceStatus.PAID, ())
+
+
+@pytest.mark.parametrize("command", [LinkRetry, LinkReissue])
+def test_an_order_that_a_command_opens_early_asks_for_the_rest_alone(deps: Deps, command: type[Command]) -> None:
+    send(deps, partial="collect")
+    pay(deps, open_order(deps), amount=4_000)
+    shop(deps).capabilities = replace(shop(deps).capabilities, opens=Opens.EARLY)
+    assert give(deps, command).outcome == "done"
+    assert the_attempt(deps).amount_minor == 6_000
+    work(deps, "link-creation", rounds=1, hurry=False)
     pay(deps, the_attempt(deps), amount=6_000)
     assert the_invoice(deps).status == InvoiceStatus.PAID
 

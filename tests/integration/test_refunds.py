@@ -118,6 +118,8 @@ def test_two_payments_and_a_refund_that_names_neither_is_refused(deps: Deps) -> 
     money = shop(deps).money[first.reference]
     with deps.database.begin() as tx:
         second = attempts.reserve(tx, _link_row(tx, first.link_id), "shop")
+        # As one that was made before the first was paid.
+        tx.execute(text("UPDATE attempts SET amount_minor = 10000 WHERE id = :id"), {"id": second.id})
     shop(deps).orders[second.reference] = shop(deps).orders[first.reference]
     shop(deps).money[second.reference] = (money[0].model_copy(update={"provider_transaction_id": "t-second"}),)
     with deps.database.begin() as tx:
