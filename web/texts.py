@@ -12,9 +12,7 @@ from rules.pages import PageState
 LANGUAGES: dict[Locale, str] = {"hy": "Հայերեն", "ru": "Русский", "en": "English"}
 DEFAULT: Locale = "en"
 # Every page that there is: one for each state of a link, what waits or leads nowhere, and messages about no link.
-PAGES = frozenset(
-    {*PageState, "preparing", "checking", "unavailable", "not_found", "too_many", "refused", "trouble"}
-)
+PAGES = frozenset({*PageState, "preparing", "checking", "unavailable", "not_found", "too_many", "refused", "trouble"})
 
 TEXTS: dict[str, dict[Locale, str]] = {
     "page.title": {"hy": "Վճարում", "ru": "Оплата", "en": "Payment"},
