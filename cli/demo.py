@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cli import demo_examples, demo_pages, demo_rows
+from cli import demo_examples, demo_pages, demo_rows, demo_stranger
 from cli.demo_actors import Actors
 from cli.demo_cases import Case
 from cli.demo_table import print_table, wait_for_ends
@@ -113,13 +113,15 @@ def play(stack: Stack) -> int:
     for data in [*demo_examples.published(), *(case.data for case in (*pages, *rows))]:
         stack.crms[data["crm"]].control.create([data])
     progress.print(f"{len(cases)} invoices published; customers are on their way")
+    demo_stranger.pays(stack)
     actors = Actors(stack)
     # First what takes longest; then the examples, some of whose orders were made with the link and age.
     actors.act([*pages, *examples, *rows])
-    wrong = wait_for_ends(stack, cases)
+    wrong = wait_for_ends(stack, cases) + demo_stranger.is_given_back(stack)
     actors.look(cases)
     progress.print(f"all acted; settled after {time.monotonic() - began:.1f} s")
     print_table(stack, cases)
+    put(demo_stranger.line())
     wrong += say_what_was_reached(stack, cases)
     for sentence in wrong:
         progress.print(f"[red]wrong[/red] {sentence}", soft_wrap=True)

@@ -51,6 +51,13 @@ _paid_here = (
     .correlate(links)
     .exists()
 )
+_newer = links.alias("newer")
+_has_newer = (
+    select(_newer.c.id)
+    .where(_newer.c.invoice_id == links.c.invoice_id, _newer.c.number > links.c.number)
+    .correlate(links)
+    .exists()
+)
 _refunded_at = (
     select(func.max(transactions.c.occurred_at))
     .where(
@@ -91,6 +98,7 @@ _BY_TOKEN = Hot(
         _processing_elsewhere.label("processing_elsewhere"),
         _paid_here.label("paid_here"),
         _refunded_at.label("refunded_at"),
+        _has_newer.label("has_newer"),
         db_now().label("now"),
     )
     .select_from(
@@ -180,6 +188,7 @@ def _facts(row: Any) -> PageFacts:
         attempts_left=(row.attempt_number or 0) < policy.attempts,
         is_short=Flag.PARTIAL in flags_of(row),
         takes_rest=policy.partial == "collect",
+        has_newer=bool(row.has_newer),
     )
 
 

@@ -20,8 +20,8 @@ from db import audit, ledger, refunds
 from db.schema import attempts, invoices, transactions, unmatched
 from db.tx import Tx
 from db.types import db_now
+from rules.verdicts import UNMATCHED
 
-RULE = "money.unmatched"
 OPEN, ASSIGNED, REFUNDED = "open", "assigned", "refunded"
 _MAY_STILL_BE_PAID = (
     InvoiceStatus.PENDING.value,
@@ -50,7 +50,7 @@ def keep(tx: Tx, account: str, evidence: Evidence, *, message_id: str) -> Row[An
         account=account,
         reference=evidence.reference,
         provider_order_id=evidence.provider_order_id,
-        rule_id=RULE,
+        rule_id=UNMATCHED.rule_id,
         state=OPEN,
         request_id=tx.cause.request_id,
         **facts,

@@ -158,5 +158,7 @@ def last_rules(tx: Tx, attempt_id: str) -> frozenset[str]:
 
 
 def rules_seen(tx: Tx) -> frozenset[str]:
-    """Return the ids of the rules that ever decided here; reads every verdict."""
-    return frozenset(tx.execute(select(verdicts.c.rule_id).distinct()).scalars())
+    """Return the ids of the rules that ever decided here, also about money of nobody; reads every verdict."""
+    about_invoices = tx.execute(select(verdicts.c.rule_id).distinct()).scalars()
+    about_nobody = tx.execute(select(unmatched.c.rule_id).distinct()).scalars()
+    return frozenset({*about_invoices, *about_nobody})

@@ -79,6 +79,7 @@ class PageFacts:
     paid_here: bool = True  # money came by this very link
     is_short: bool = False  # what is under review is that a part is missing
     takes_rest: bool = False  # the policy lets this link take what is missing
+    has_newer: bool = False  # the invoice has a newer link
 
     @property
     def opening(self) -> Opening:
@@ -107,7 +108,7 @@ def page_state(facts: PageFacts) -> PageState:
         return PageState.PAID_ELSEWHERE
     if facts.status is InvoiceStatus.MANUAL_REVIEW and facts.is_short and facts.paid_here:
         return PageState.PARTLY_PAID
-    decided = _BY_STATUS.get(facts.status) or _BY_LINK.get(facts.link)
+    decided = _BY_STATUS.get(facts.status) or _by_link(facts)
     if decided is not None:
         return decided
     if not facts.partly_paid:
@@ -116,10 +117,16 @@ def page_state(facts: PageFacts) -> PageState:
     return PageState.REST if state is PageState.READY else state
 
 
+def _by_link(facts: PageFacts) -> PageState | None:
+    """Whatever ended this link: where a newer one can be paid, that is what the customer wants to know."""
+    is_over = facts.link in (LinkState.EXPIRED, LinkState.CANCELLED)
+    return PageState.REPLACED if is_over and facts.has_newer else _BY_LINK.get(facts.link)
+
+
 def _by_attempt(facts: PageFacts) -> PageState:
     state = facts.attempt.state if facts.attempt else None
-    is_whole = state is AttemptState.PAID and not facts.partly_paid
-    if facts.processing_elsewhere or state is AttemptState.PROCESSING or is_whole:
+    # A paid attempt is none that runs: its money decided above, or went back.
+    if facts.processing_elsewhere or state is AttemptState.PROCESSING:
         return PageState.PROCESSING
     if facts.now >= facts.expires_at and facts.opening in (Opening.NONE, Opening.OVER):
         return PageState.EXPIRED

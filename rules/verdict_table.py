@@ -14,6 +14,7 @@ from contracts.statuses import AttemptState, InvoiceStatus, LinkState
 from rules.policy import LinkPolicy
 from rules.verdicts import (
     REVIEW_REASONS,
+    UNMATCHED,
     InvoiceView,
     Money,
     Standing,
@@ -159,8 +160,8 @@ def decide(case: Case) -> Decided:
 
 
 def every_rule() -> frozenset[str]:
-    """Return the id of every rule that decides in some row."""
-    return frozenset().union(*(decide(case).rules for case in CASES))
+    """Return the id of every rule that decides in some row, and of that about money of nobody."""
+    return frozenset({UNMATCHED.rule_id}).union(*(decide(case).rules for case in CASES))
 
 
 def unreached(seen: Iterable[str]) -> tuple[str, ...]:
@@ -214,6 +215,7 @@ def page() -> str:
         decided = decide(case)
         cells = (_words(decided.rules), f"`{decided.status}`", _words(decided.flags), _words(decided.tasks))
         lines.append(f"| {case.name} | {' | '.join(cells)} |")
+    lines.append(f"| money of an order that is no invoice's | `{UNMATCHED.rule_id}` | - | - | in the inbox |")
     return "\n".join([*lines, ""])
 
 

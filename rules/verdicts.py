@@ -166,6 +166,10 @@ class Verdict:
     meaning: str
 
 
+# Money of an order that is no invoice's: it lies in the inbox until a person decides.
+UNMATCHED = Verdict("money.unmatched", "money came by an order that is nobody's")
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Where an invoice stands, recomputed from all its money."""

@@ -32,7 +32,7 @@ def expire_link(message: LinkExpire, deps: Deps) -> Outcome:
         link = links.get(tx, message.link)
         is_over = link.expires_at <= customer_pages.now(tx)  # else the end was moved, and comes with its own message
         if is_over and link.state == LinkState.ACTIVE and _is_asking(tx, deps, message):
-            return NOT_YET(PAUSE_SECONDS * deps.settings.time_scale, "a last question to the provider is on its way")
+            return NOT_YET(PAUSE_SECONDS, "a last question to the provider is on its way")
     with deps.concluding(message) as tx:
         invoices.lock(tx, message.invoice)
         if not is_over or not links.move(tx, message.link, LinkState.EXPIRED):
