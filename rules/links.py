@@ -63,6 +63,19 @@ def next_check_seconds(age_seconds: float) -> float:
     return _LAST_STEP_SECONDS
 
 
+# After an attempt ended without money, it is looked at again at these times after its end: providers close an order
+# and have its money all the same.
+_WATCH_AGES = (3600, 21_600, 86_400)
+
+
+def next_watch_seconds(seconds_since_end: float) -> float | None:
+    """Return the pause until the next look at an attempt that ended without money; None: its watch is over."""
+    for age in _WATCH_AGES:
+        if age > seconds_since_end + 1:
+            return age - seconds_since_end
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class PayDecision:
     """What pressing Pay leads to: `new`, `resume` (the open attempt's page), `wait`, or `refused` with the reason."""

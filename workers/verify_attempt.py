@@ -1,7 +1,8 @@
 """Ask the provider what happened to an attempt, and apply its word.
 
 Takes     attempt.check, scheduled with growing pauses or hastened by an event or the customer's return.
-Gives     the verdict with its rule's id, crm.update, exceptions, attempt.close for what is left open, the next check.
+Gives     the verdict with its rule's id, crm.update, exceptions, attempt.close for what is left open, the next check;
+          an order that ended without money is watched for a day.
 Twice?    Safe: evidence is cumulative and applied under the invoice's lock; the same word twice changes nothing.
 Gives up  After 12 tries over about 3 hours: dead letter, and the manager is told.
 """
@@ -12,7 +13,7 @@ from contracts.messages import AttemptCheck
 from contracts.statuses import OPEN_ATTEMPTS, AttemptState
 from db import attempts, invoices, links
 from db.tx import Record, Tx
-from rules.links import next_check_seconds
+from rules.links import next_check_seconds, next_watch_seconds
 from rules.verdicts import Reason
 from runtime import points
 from runtime.checks import schedule_check
@@ -77,11 +78,14 @@ def _tell_of_long_processing(tx: Tx, message: AttemptCheck) -> None:
 def _schedule_next(tx: Tx, deps: Deps, message: AttemptCheck) -> None:
     """Look again later while money may still come, unless a newer check was asked for meanwhile."""
     attempt = attempts.lock(tx, message.attempt)
-    if attempt.check_no != message.check_no or AttemptState(attempt.state) not in OPEN_ATTEMPTS:
+    if attempt.check_no != message.check_no or attempt.state == AttemptState.PAID:
         return
-    age = (datetime.now(UTC) - attempt.created_at).total_seconds()
     scale = deps.settings.time_scale
-    schedule_check(tx, attempt, delay_seconds=next_check_seconds(age / scale) * scale)
+    is_open = AttemptState(attempt.state) in OPEN_ATTEMPTS
+    age = (datetime.now(UTC) - (attempt.created_at if is_open else attempt.ended_at)).total_seconds() / scale
+    pause = next_check_seconds(age) if is_open else next_watch_seconds(age)
+    if pause is not None:
+        schedule_check(tx, attempt, delay_seconds=pause * scale)
 
 
 def _close_if_over(message: AttemptCheck, deps: Deps, attempt: Record) -> Outcome:
@@ -95,5 +99,6 @@ def _close_if_over(message: AttemptCheck, deps: Deps, attempt: Record) -> Outcom
         if datetime.now(UTC) >= ends and attempt.state != AttemptState.UNKNOWN:
             attempts.move(tx, attempt.id, AttemptState.EXPIRED)
             restand(tx, attempt.invoice_id)
-        _schedule_next(tx, deps, message)
+        else:
+            _schedule_next(tx, deps, message)
     return DONE

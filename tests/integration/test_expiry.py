@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
 from contracts.evidence import OrderState, ProviderTransaction, TransactionKind
 from contracts.statuses import InvoiceStatus, LinkState
 from db import attempts
 from db.prove import prove
+from db.schema import attempts as attempt_rows
 from db.schema import links as link_rows
 from db.schema import messages
 from db.types import db_after
@@ -79,6 +80,31 @@ def test_an_order_that_nobody_paid_expires_and_is_closed(deps: Deps, written: li
     assert (the_invoice(deps).status, the_link(deps).state) == (InvoiceStatus.EXPIRED, LinkState.EXPIRED)
     assert shop(deps).orders[attempt.reference] is OrderState.CANCELLED
     assert written[-1] == "expired"
+
+
+def test_an_order_that_ended_is_watched_for_a_day_and_silent_money_is_found(deps: Deps) -> None:
+    """The provider cancelled the order, has its money all the same, and tells nobody."""
+    attempt = open_order(deps)
+    let_it_end(deps)
+    pauses = []
+    for hours in (0, 1, 6, 24):
+        with deps.database.begin() as tx:
+            ended = datetime.now(UTC) - timedelta(hours=hours)
+            tx.execute(update(attempt_rows).where(attempt_rows.c.id == attempt.id).values(ended_at=ended))
+            request_check(tx, attempts.get(tx, attempt.id))
+        work(deps, "webhook-verification", rounds=1, hurry=False)
+        with deps.database.read() as tx:
+            found = select(messages.c.available_at).where(messages.c.type == "attempt.check.v1")
+            due = tx.execute(found).scalars().all()
+        pauses.append([round((at - datetime.now(UTC)).total_seconds() / 3600) for at in due])
+    assert pauses == [[1], [5], [18], []]
+
+    pay(deps, attempt, datetime.now(UTC))
+    with deps.database.begin() as tx:
+        tx.execute(update(attempt_rows).where(attempt_rows.c.id == attempt.id).values(ended_at=datetime.now(UTC)))
+        request_check(tx, attempts.get(tx, attempt.id))
+    work(deps, rounds=3, hurry=False)
+    assert the_invoice(deps).status == InvoiceStatus.PAID
 
 
 def test_without_an_order_there_is_nothing_to_ask(deps: Deps) -> None:

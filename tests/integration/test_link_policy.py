@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import text, update
 
-from contracts.commands import Command, InvoiceResolve, LinkReissue, LinkResend, LinkRetry, PaymentVerify
-from contracts.evidence import OrderState
+from contracts.commands import Command, InvoiceResolve, LinkCancel, LinkReissue, LinkResend, LinkRetry, PaymentVerify
+from contracts.evidence import OrderState, TransactionKind
 from contracts.messages import Policy
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
 from db import audit, customer_pages, links
@@ -267,6 +267,43 @@ def test_two_versions_that_wait_end_in_the_newer_one(deps: Deps) -> None:
     assert (the_invoice(deps).version, the_link(deps).amount_minor) == (3, 35_000)
     with deps.database.read() as tx:
         assert links.newest(tx, the_invoice(deps).id).state == LinkState.ACTIVE
+
+
+# --- what the customer sees ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [LinkCancel, None], ids=["cancelled", "expired"])
+def test_a_link_that_ended_names_its_successor(deps: Deps, command: type[Command] | None) -> None:
+    send(deps)
+    old = the_link(deps)
+    if command is not None:
+        give(deps, command)
+    else:
+        with deps.database.begin() as tx:
+            tx.execute(update(link_rows).values(expires_at=db_after(-1)))
+            tx.execute(text("UPDATE messages SET available_at = created_at WHERE type = 'link.expire.v1'"))
+        work(deps)
+    assert page_of(deps, old) is (PageState.CANCELLED if command else PageState.EXPIRED)
+    assert give(deps, LinkReissue).outcome == "done"
+
+    assert page_of(deps, old) is PageState.REPLACED
+    assert page_of(deps, the_link(deps)) is PageState.READY
+
+
+def test_after_money_in_another_currency_went_back_the_customer_can_pay(deps: Deps) -> None:
+    send(deps)
+    attempt = open_order(deps)
+    pay(deps, attempt, currency="USD")
+    assert page_of(deps, the_link(deps)) is PageState.REVIEW
+    (came,) = shop(deps).money[attempt.reference]
+    back = came.model_copy(update={"kind": TransactionKind.REFUND, "provider_transaction_id": "t-back"})
+    shop(deps).money[attempt.reference] = (came, back)
+    give(deps, PaymentVerify)
+    work(deps)
+
+    assert (the_invoice(deps).status, page_of(deps, the_link(deps))) == (InvoiceStatus.PENDING, PageState.READY)
+    pay(deps, open_order(deps))
+    assert the_invoice(deps).status == InvoiceStatus.PAID
 
 
 # --- the account ----------------------------------------------------------------------------------------------------
