@@ -40,7 +40,12 @@ class Capabilities:
     cancel: bool
     refund_idempotent: bool
     signed_events: bool
+    push: bool = True  # it tells of changes by itself
     refund: bool = True  # money can be given back by a call
+    capture: bool = False  # money may be held first, and is captured by a call
+    statement: bool = True  # it lists the orders of a day
+    amount_unit: str = "minor"  # on the wire; the adapter converts, nobody else
+    currency_code: str = "alphabetic"  # on the wire: alphabetic or numeric (ISO 4217)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,9 @@ class Provider(Protocol):
 
     def cancel_order(self, reference: str, provider_order_id: str) -> None:
         """Close an unpaid order. Refused when it is paid or already closed: ask for evidence then."""
+
+    def capture_order(self, reference: str, provider_order_id: str, amount_minor: int, currency: str) -> None:
+        """Capture money that is held. Refused where this provider holds none, or nothing is held any more."""
 
     def refund(self, request: RefundRequest) -> ProviderRefund:
         """Give money back."""

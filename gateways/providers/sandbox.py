@@ -161,6 +161,10 @@ class SandboxProvider:
         # A second cancel is refused like one of a paid order, so the call is not repeatable.
         self._http.tell(Call("cancel_order", "POST", path, idempotent=False))
 
+    def capture_order(self, reference: str, provider_order_id: str, amount_minor: int, currency: str) -> None:
+        """Refuse: the sandbox captures held money at its control interface alone."""
+        raise Refused(f"capture at {self.name}: not offered; capture it there", code="not_offered")
+
     def refund(self, request: RefundRequest) -> ProviderRefund:
         """Give money back: once per refund reference, however often it is asked."""
         answer = self._http.ask(

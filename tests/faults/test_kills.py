@@ -33,7 +33,7 @@ def test_each_worker_killed_at_each_point(production: Production) -> None:
 
 
 def test_who_gives_money_back_is_killed_where_it_matters_and_gives_it_back_once(production: Production) -> None:
-    """Paid invoices are refunded while the workers of commands and refunds die: before the call, after it, before they write it down."""
+    """Paid invoices are refunded while workers die: before the call, after it, and before they write it down."""
     town = production.town
     bills = town.publish(12, [PAYS, PAYS_AND_LEAVES], ACCOUNTS)
     town.send_customers(bills)
