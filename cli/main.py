@@ -21,6 +21,7 @@ from cli import (
     operate,
     privacy,
     prove,
+    providers,
     sandboxes,
     set_up,
     verdicts,
@@ -36,6 +37,7 @@ app = typer.Typer(
 set_up.add_to(app)
 operate.add_to(app)
 prove.add_to(app)
+providers.add_to(app)
 verdicts.add_to(app)
 app.add_typer(invoice.app, name="invoice")
 app.add_typer(link.app, name="link")

@@ -5,10 +5,8 @@ from typing import Any
 
 import typer
 
-from cli.output import put_json, put_table
+from cli.output import put, put_json, put_table
 from cli.workplace import Json, open_deps
-
-_HIDDEN = frozenset({"opens", "settle"})
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,20 +16,25 @@ def add_to(app: typer.Typer) -> None:
 
 def providers(json_: Json = False) -> None:
     """Print the capability matrix: what each configured account can do, and what the core lives without."""
-    from runtime.build import adapters
+    from runtime.build import PROVIDERS_GROUP, installed
 
     with open_deps() as deps:
         rows = [
             {"account": name, "adapter": deps.settings.accounts[name].adapter, **_capabilities(provider.capabilities)}
             for name, provider in sorted(deps.providers.items())
         ]
-    installed = sorted(adapters("paylinks.providers"))
+    known = installed(PROVIDERS_GROUP)
     if json_:
-        put_json({"installed": installed, "accounts": rows})
+        put_json({"installed": known, "accounts": rows})
         return
-    names = list(rows[0]) if rows else ["account"]
-    put_table([""] + [str(row["account"]) for row in rows], ([name, *(_shown(row[name]) for row in rows)] for name in names))
-    put_table(("INSTALLED ADAPTERS",), ([name] for name in installed))
+    put(f"installed adapters: {', '.join(known)}")
+    if not rows:
+        put("no account is configured: enter one under [accounts] in the settings")
+        return
+    # One column for each account: the matrix grows to the right.
+    headings = ["CAN", *(str(row["account"]).upper() for row in rows)]
+    names = [name for name in rows[0] if name != "account"]
+    put_table(headings, ([name.replace("_", " "), *(_shown(row[name]) for row in rows)] for name in names))
 
 
 def _capabilities(capabilities: Any) -> dict[str, Any]:

@@ -44,6 +44,11 @@ def close(deps: Deps) -> None:
     deps.database.dispose()
 
 
+def installed(group: str) -> list[str]:
+    """Return the names of the adapters that are installed, ours and others'."""
+    return sorted(entry_points(group=group).names)
+
+
 def _provider(name: str, account: AccountSettings) -> Provider:
     factory = _adapter(PROVIDERS_GROUP, account.adapter, f"accounts.{name}.adapter")
     provider: Provider = factory(
@@ -65,6 +70,6 @@ def _crm(name: str, crm: CrmSettings) -> Crm:
 def _adapter(group: str, name: str, setting: str) -> Any:
     found = entry_points(group=group)
     if name not in found.names:
-        known = ", ".join(sorted(found.names)) or "none"
+        known = ", ".join(installed(group)) or "none"
         raise SettingsError(f"{setting}: no adapter of that name is installed; known are {known}")
     return found[name].load()

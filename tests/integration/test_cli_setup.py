@@ -269,3 +269,29 @@ def test_what_stays_up_ends_when_it_is_told(
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0, (tmp_path / "log").read_text()
+
+
+# --- providers ------------------------------------------------------------------------------------------------------
+
+
+def test_the_capability_matrix_is_printed_for_each_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accounts = {
+        "bank": {**ACCOUNT, "webhook_secrets": ["w"], "options": {"family": "unique"}},
+        "wallet": {**ACCOUNT, "webhook_secrets": ["w"], "options": {"family": "no_lookup"}},
+    }
+    use_settings(monkeypatch, tmp_path, {**settings(tmp_path), "accounts": accounts})
+    told = json.loads(run("providers", "--json").stdout)
+    assert "sandbox" in told["installed"]
+    assert [(one["account"], one["create"], one["lookup"]) for one in told["accounts"]] == [
+        ("bank", "unique", True),
+        ("wallet", "unique", False),
+    ]
+    shown = run("providers")
+    assert (shown.exit_code, SECRET in shown.output) == (0, False)
+    (lookup,) = [line.split() for line in shown.stdout.splitlines() if line.startswith("lookup  ")]
+    assert lookup == ["lookup", "yes", "-"]
+
+
+def test_without_accounts_it_says_where_to_enter_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_settings(monkeypatch, tmp_path, {**settings(tmp_path), "accounts": {}, "routing": {}})
+    assert "no account is configured" in run("providers").stdout
