@@ -22,6 +22,7 @@ from rules.policy import LinkPolicy
 from runtime.checkout import press_pay
 from runtime.deps import Deps
 from runtime.settings import PolicySettings, Route, Settings
+from runtime.tokens import LinkTokens, token_hash
 from tests.office_desk import CRM, breaches, give, open_order, pay
 from tests.shop import accept, created, office, open_shop, reasons, shop, the_attempt, the_invoice, the_link, work
 from tests.support import DATA_KEY, put
@@ -304,6 +305,28 @@ def test_after_money_in_another_currency_went_back_the_customer_can_pay(deps: De
     assert (the_invoice(deps).status, page_of(deps, the_link(deps))) == (InvoiceStatus.PENDING, PageState.READY)
     pay(deps, open_order(deps))
     assert the_invoice(deps).status == InvoiceStatus.PAID
+
+
+# --- the key of a link ----------------------------------------------------------------------------------------------
+
+
+def test_a_new_link_key_breaks_no_link_that_is_out(deps: Deps) -> None:
+    send(deps)
+    old = the_link(deps)
+    before = deps.tokens.url(old.id, old.generation, old.key_id)
+    rotated = replace(deps, tokens=LinkTokens([("k2", "n" * 32), ("k1", "s" * 32)], "http://127.0.0.1:8080"))
+
+    assert rotated.tokens.url(old.id, old.generation, old.key_id) == before
+    assert give(rotated, LinkReissue).outcome == "done"
+    new = the_link(deps)
+    assert (old.key_id, new.key_id) == ("k1", "k2")
+    for link in (old, new):
+        token = rotated.tokens.url(link.id, link.generation, link.key_id).rpartition("/")[2]
+        with deps.database.read() as tx:
+            view = customer_pages.by_token_hash(tx, token_hash(token))
+        assert view is not None
+        assert view.link_id == link.id
+    work(rotated)
 
 
 # --- the account ----------------------------------------------------------------------------------------------------
