@@ -43,6 +43,8 @@ class AccountSettings(_Part):
     api_key: SecretStr
     # Several while a secret is being changed; each may sign.
     webhook_secrets: tuple[SecretStr, ...] = ()
+    # ask: an event only hastens a question to the provider; trust_signed: a signed event with complete facts decides.
+    verification: Literal["ask", "trust_signed"] = "ask"
     options: dict[str, Any] = Field(default_factory=dict)
 
 

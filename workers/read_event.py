@@ -1,8 +1,8 @@
 """Read a provider's event: a hint that something happened, believed only as far as its signature reaches.
 
 Takes     provider.event, written by the receiver or by intake: raw bytes and headers.
-Gives     attempt.check, so that the provider itself is asked; a verdict at once where it cannot be asked and the signed
-          event carries the facts.
+Gives     attempt.check, so that the provider itself is asked; a verdict at once where the signed event carries the
+          facts, and the provider cannot be asked or its account is set to trust it.
 Twice?    Safe: a second event only hastens the check that waits, or asks once more.
 Gives up  A forged event ends at once and changes nothing. One that names no order of ours waits two minutes for the
           order, then its money lies in the unmatched inbox.
@@ -48,11 +48,18 @@ def read_event(message: ProviderEventReceived, deps: Deps) -> Outcome:
 
     with deps.concluding(message, subject=attempt.invoice_id) as tx:
         invoices.lock(tx, attempt.invoice_id)
-        if not provider.capabilities.lookup and event.evidence is not None:
+        if event.evidence is not None and _is_believed(deps, message.account, provider):
             apply_evidence(tx, attempts.lock(tx, attempt.id), event.evidence, message_id=deps.claim.id)
         else:
             request_check(tx, attempt)
     return DONE
+
+
+def _is_believed(deps: Deps, account: str, provider: Provider) -> bool:
+    """Tell whether a signed event's facts decide: where nobody can be asked, or where the account is set so."""
+    settings = deps.settings.accounts.get(account)
+    trusts = settings is not None and settings.verification == "trust_signed"
+    return provider.capabilities.signed_events and (trusts or not provider.capabilities.lookup)
 
 
 def _parse(provider: Provider, message: ProviderEventReceived) -> ProviderEvent:
