@@ -170,6 +170,20 @@ def resolve(
     _do("invoice.resolve.v1", id_, reason, actor, event_id, json_, case=case)
 
 
+@app.command()
+def fiscal(
+    id_: Id,
+    status: Annotated[str, typer.Option(help="not_required, pending, issued, failed or returned.")],
+    receipt_no: Annotated[str | None, typer.Option(help="The number of the fiscal receipt.")] = None,
+    reason: Reason = "",
+    actor: Actor = None,
+    event_id: EventId = None,
+    json_: Json = False,
+) -> None:
+    """Say by hand where the fiscal receipt stands; the CRM is told."""
+    _do("fiscal.status_changed.v1", id_, reason, actor, event_id, json_, status=status, receipt_no=receipt_no)
+
+
 def _do(
     command: str,
     id_: str,

@@ -2,7 +2,7 @@
 
     link.resend  link.sent  link.cancel  link.reissue  link.retry  link.extend
     payment.verify  payment.refund  refund.approve  refund.reject
-    invoice.settled_elsewhere  invoice.review  invoice.resolve
+    invoice.settled_elsewhere  invoice.review  invoice.resolve  fiscal.status_changed
     command.answered    what became of each, to outside
 
 Each names who and why. The same wish sent again (the event's id, or the Idempotency-Key) is one wish.
@@ -17,6 +17,7 @@ from pydantic.json_schema import SkipJsonSchema
 from contracts.base import Identifier, Message, ShortText, Slug, key_of
 from contracts.messages import PayableType, sane_lifetime
 from contracts.money import AmountMinor, Currency
+from contracts.statuses import FiscalStatus
 
 Why = Annotated[ShortText, Field(min_length=1)]
 Lifetime = Annotated[timedelta, AfterValidator(sane_lifetime)]
@@ -173,6 +174,17 @@ class InvoiceResolve(Command):
     case: Slug
 
 
+class FiscalStatusChanged(Command):
+    """Where the fiscal receipt stands, as the CRM, the ERP or a person says; never derived from the payment's state."""
+
+    TYPE: ClassVar[str] = "fiscal.status_changed.v1"
+    FINGERPRINT: ClassVar[tuple[str, ...]] = (*_SAME, "status", "receipt_no")
+
+    reason: ShortText = ""
+    status: FiscalStatus
+    receipt_no: ShortText | None = None
+
+
 COMMANDS: tuple[type[Command], ...] = (
     LinkResend,
     LinkSent,
@@ -187,6 +199,7 @@ COMMANDS: tuple[type[Command], ...] = (
     InvoiceSettledElsewhere,
     InvoiceReview,
     InvoiceResolve,
+    FiscalStatusChanged,
 )
 
 

@@ -92,6 +92,13 @@ _DATA: dict[str, dict[str, Any]] = {
         "settled_at": "2026-11-23T09:00:00Z",
     },
     "invoice.review.v1": {**_BY_USER_17, "reason": "The customer disputes the amount"},
+    "fiscal.status_changed.v1": {
+        **_BY_USER_17,
+        "actor": "1c-erp",
+        "reason": "",
+        "status": "issued",
+        "receipt_no": "00012345",
+    },
     "invoice.resolve.v1": {**_BY_USER_17, "reason": "Agreed by telephone", "case": "marked_for_review"},
     "command.answered.v1": {
         "command": "link.reissue.v1",

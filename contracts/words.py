@@ -72,6 +72,8 @@ _FIELDS: dict[str, str] = {
     "PaymentRefund.currency": "ISO 4217 alphabetic code, beside an amount.",
     "payment": "Which payment, where there are several: the provider's number of the transaction or the order.",
     "refund": "Our id of the refund.",
+    "FiscalStatusChanged.status": "Where the receipt stands.",
+    "receipt_no": "The number of the fiscal receipt.",
     "decision": "Our id of the command that agreed to it, if one did.",
     "about": "Our id of the invoice, or of the inbox entry.",
     "unmatched": "Our id of the inbox entry.",

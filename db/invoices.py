@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from contracts.ids import new_id
 from contracts.messages import InvoiceCreated
-from contracts.statuses import Flag
+from contracts.statuses import FiscalStatus, Flag
 from db.hot import Hot
 from db.schema import invoice_versions, invoices, tombstones
 from db.tx import Tx
@@ -238,6 +238,11 @@ def set_standing(
             paid_account=paid_account,
         )
     )
+
+
+def set_fiscal(tx: Tx, invoice_id: str, status: FiscalStatus) -> None:
+    """Write where the fiscal receipt stands; the caller holds the invoice's lock."""
+    tx.execute(update(invoices).where(invoices.c.id == invoice_id).values(fiscal_status=status.value))
 
 
 def settle_elsewhere(tx: Tx, invoice_id: str, *, at: datetime | None) -> None:

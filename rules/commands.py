@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from contracts.commands import (
     Command,
+    FiscalStatusChanged,
     InvoiceResolve,
     InvoiceReview,
     InvoiceSettledElsewhere,
@@ -133,8 +134,8 @@ def _verify(facts: Facts) -> str | None:
     return None  # asking does no harm
 
 
-def _refund(facts: Facts) -> str | None:
-    return None  # what is left of which payment decides: rules.refunds
+def _decided_elsewhere(facts: Facts) -> str | None:
+    return None  # by rules.refunds, and by rules.fiscal
 
 
 def _forbidden(is_allowed: bool) -> str | None:
@@ -157,8 +158,9 @@ _RULES: dict[type[Command], Callable[[Facts], str | None]] = {
     LinkRetry: _retry,
     LinkExtend: _extend,
     PaymentVerify: _verify,
-    PaymentRefund: _refund,
-    RefundApprove: _refund,
-    RefundReject: _refund,
+    FiscalStatusChanged: _decided_elsewhere,
+    PaymentRefund: _decided_elsewhere,
+    RefundApprove: _decided_elsewhere,
+    RefundReject: _decided_elsewhere,
     InvoiceReview: _review,
 }

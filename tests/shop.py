@@ -13,6 +13,7 @@ from contracts.evidence import Evidence, OrderState, ProviderTransaction, Transa
 from contracts.messages import InvoiceCreated
 from db import attempts, exceptions, invoices, links
 from db.schema import messages
+from db.types import db_after
 from gateways.errors import Refused, Unavailable, Unknown
 from gateways.providers.base import (
     Capabilities,
@@ -203,7 +204,9 @@ def work(deps: Deps, *queues: str, rounds: int = 4, hurry: bool = True) -> None:
 
 def due_now(deps: Deps) -> None:
     with deps.database.begin() as tx:
-        later = (messages.c.state == "ready") & (messages.c.type != "link.expire.v1")
+        # Not the end of a link, and not the watch of an order that ended: nobody waits for them.
+        is_watch = (messages.c.type == "attempt.check.v1") & (messages.c.available_at > db_after(45 * 60))
+        later = (messages.c.state == "ready") & (messages.c.type != "link.expire.v1") & ~is_watch
         tx.execute(update(messages).where(later).values(available_at=NOW))
 
 

@@ -1,7 +1,7 @@
 """Carry out what a person wants done with a link.
 
 Takes     link.resend, link.sent, link.cancel, link.reissue, link.retry, link.extend, payment.verify,
-          invoice.settled_elsewhere, invoice.review and invoice.resolve, written by intake.
+          invoice.settled_elsewhere, invoice.review, invoice.resolve and fiscal.status_changed, written by intake.
 Gives     command.answered to whoever asked; crm.update, attempt.close, attempt.check, link.create, link.expire as each
           needs. Every deed names who and why in the audit trail.
 Twice?    Safe: a wish is carried out once, under the invoice's lock; one that is not allowed is refused with a remedy.
@@ -12,6 +12,7 @@ from datetime import UTC
 
 from contracts.commands import (
     Command,
+    FiscalStatusChanged,
     InvoiceResolve,
     InvoiceReview,
     InvoiceSettledElsewhere,
@@ -24,15 +25,16 @@ from contracts.commands import (
     PaymentVerify,
 )
 from contracts.messages import LinkCreate, LinkExpire
-from contracts.statuses import AttemptState, LinkState
+from contracts.statuses import AttemptState, FiscalStatus, LinkState
 from db import attempts, audit, exceptions, invoices, links
 from db.tx import Tx
 from gateways.providers.base import Opens
+from rules.fiscal import fiscal_refusal
 from rules.masking import masked
 from rules.verdicts import Reason
 from runtime.checks import request_check
 from runtime.deps import Deps
-from workers.commanding import LIMIT, SCHEDULE, Target, carry_out
+from workers.commanding import LIMIT, SCHEDULE, Declined, Target, carry_out
 from workers.linking import make_link, supersede
 from workers.stage import Outcome, stage
 from workers.standing import announce, ask_to_close, clear_exception, raise_exception, restand
@@ -201,6 +203,25 @@ def resolve_exception(message: InvoiceResolve, deps: Deps) -> Outcome:
         _write(tx, message, target, "exception.resolved", case=message.case)
         clear_exception(tx, target.invoice.id, Reason(message.case), by_word=True)
         return f"{message.case} is resolved"
+
+    return carry_out(message, deps, do)
+
+
+@stage(FiscalStatusChanged, schedule=SCHEDULE, time_limit=LIMIT)
+def note_fiscal(message: FiscalStatusChanged, deps: Deps) -> Outcome:
+    """Write down where the fiscal receipt stands, and tell the CRM."""
+
+    def do(tx: Tx, target: Target) -> str | Declined:
+        now = FiscalStatus(target.invoice.fiscal_status)
+        refused = fiscal_refusal(now, message.status)
+        if refused is not None:
+            return Declined(refused)
+        if message.status is now:
+            return f"the receipt was {now} before"
+        invoices.set_fiscal(tx, target.invoice.id, message.status)
+        _write(tx, message, target, "fiscal.changed", status=message.status, before=now, receipt_no=message.receipt_no)
+        announce(tx, target.invoice.id)
+        return f"the receipt is {message.status}"
 
     return carry_out(message, deps, do)
 

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 
 from contracts.commands import (
     Command,
+    FiscalStatusChanged,
     InvoiceResolve,
     InvoiceReview,
     InvoiceSettledElsewhere,
@@ -729,3 +730,30 @@ def fire_ends(deps: Deps, *, only_first: bool = False) -> None:
                 {"id": message_id},
             )
     work(deps, "link-creation", rounds=1, hurry=False)
+
+
+# --- the fiscal receipt ---------------------------------------------------------------------------------------------
+
+
+def test_the_crm_is_told_of_each_state_of_the_receipt_and_the_payment_is_not_touched(deps: Deps) -> None:
+    pay(deps, open_order(deps))
+    told: list[str] = []
+    real = office(deps).write_result
+    office(deps).write_result = lambda payable, result: (told.append(result.fiscal_status), real(payable, result))
+    for status in ("pending", "failed", "issued", "issued", "returned"):
+        assert give(deps, FiscalStatusChanged, actor="1c", status=status, receipt_no="00012345").outcome == "done"
+        work(deps, "crm-update", rounds=2)
+
+    assert told == ["pending", "failed", "issued", "returned"], "the same word again is told to nobody"
+    assert the_invoice(deps).status == InvoiceStatus.PAID
+    trail = [json.loads(row.detail) for row in deeds(deps) if row.action == "fiscal.changed"]
+    assert [(one["before"], one["status"]) for one in trail][-1] == ("issued", "returned")
+    assert {one["receipt_no"] for one in trail} == {"00012345"}
+    work(deps)
+
+
+def test_a_receipt_that_was_issued_does_not_become_pending_again(deps: Deps) -> None:
+    give(deps, FiscalStatusChanged, actor="1c", status="issued")
+    answer = give(deps, FiscalStatusChanged, actor="1c", status="pending")
+    assert (answer.outcome, "it can become returned" in answer.detail) == ("refused", True)
+    work(deps, rounds=2)

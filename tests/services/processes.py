@@ -71,6 +71,22 @@ def wait_until(is_ready: Callable[[], bool], *, timeout_seconds: float, interval
     return is_ready()
 
 
+def wait_until_stopped(pid: int, *, seconds: float = 5.0) -> None:
+    """Wait until a SIGSTOP has reached every thread of a family: on a busy machine one may go on for a moment."""
+    until = time.monotonic() + seconds
+    while any(_runs(member) for member in family(pid)) and time.monotonic() < until:
+        time.sleep(0.005)
+
+
+def _runs(pid: int) -> bool:
+    """Tell whether a thread of the process is not stopped (state T of /proc/PID/task/TID/stat); False elsewhere."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            if stat.read_text().rpartition(")")[2].split()[0] not in "TtZX":
+                return True
+    return False
+
+
 def family(pid: int) -> list[int]:
     """The process and all that descend from it, parents first.
 

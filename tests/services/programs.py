@@ -11,7 +11,15 @@ from typing import Any, Protocol
 
 from tests.services import keeper
 from tests.services.errors import ServiceFailed
-from tests.services.processes import family, free_port, kill, run_as, signal_family, unprivileged_user
+from tests.services.processes import (
+    family,
+    free_port,
+    kill,
+    run_as,
+    signal_family,
+    unprivileged_user,
+    wait_until_stopped,
+)
 
 
 class Recipe(Protocol):
@@ -79,6 +87,8 @@ class ProcessHost:
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            wait_until_stopped(self._process.pid)
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)

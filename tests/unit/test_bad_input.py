@@ -119,7 +119,11 @@ WRONG_ENVELOPES: list[tuple[dict[str, Any], str, str]] = [
     ({"type": None}, "type", "missing"),
     ({"data": None}, "data", "missing"),
     ({"data": "text"}, "data", "dictionary"),
-    ({"type": "invoice.paid.v1"}, "type", "send one of invoice.cancelled.v1, invoice.created.v1"),
+    (
+        {"type": "invoice.paid.v1"},
+        "type",
+        "send one of fiscal.status_changed.v1, invoice.cancelled.v1, ",
+    ),
     ({"type": "invoice.created.v9"}, "type", "send invoice.created.v1, or upgrade"),
     ({"type": "invoice.created"}, "type", "send invoice.created.v1"),
     ({"type": "crm.update.v1"}, "type", "unknown type"),
