@@ -80,6 +80,7 @@ class Call:
     path: str = field(repr=False)
     idempotent: bool
     json: Mapping[str, Any] | None = field(default=None, repr=False)
+    form: Mapping[str, str] | None = field(default=None, repr=False)
     params: Mapping[str, str] | None = field(default=None, repr=False)
     headers: Mapping[str, str] | None = field(default=None, repr=False)
 
@@ -119,17 +120,20 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         error_code: Callable[[Any], object] | None = None,
+        own_faults: frozenset[int] = frozenset(),
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`error_code` picks the other side's short code out of a decoded error body; by default its "error".
 
+        `own_faults` are 4xx that the other side means as faults of its own, so that they say nothing about the outcome.
         ValueError when `base_url` is no web address.
         """
         _require_web_address(name, base_url)
         self.name = name
         self._limits = limits or Limits()
         self._error_code = error_code or _code_in_error_field
+        self._own_faults = own_faults
         self._sleep = sleep
         self._client = httpx.Client(
             base_url=base_url.rstrip("/") + "/",
@@ -196,6 +200,7 @@ class HttpClient:
                 call.method,
                 call.path.lstrip("/"),
                 json=call.json,
+                data=call.form,
                 params=call.params,
                 headers=call.headers,
                 timeout=self._timeout(deadline),
@@ -252,7 +257,7 @@ class HttpClient:
                 provider_request_id=raw.request_id,
                 retry_after_seconds=_retry_after_seconds(raw.headers),
             )
-        if 400 <= raw.status < 500:
+        if 400 <= raw.status < 500 and raw.status not in self._own_faults:
             raise Refused(self._text(call, f"HTTP {raw.status} {code}"), code=code, provider_request_id=raw.request_id)
         self._lost(call, f"HTTP {raw.status} {code}", raw, code)
 

@@ -138,6 +138,31 @@ def test_a_refusal_is_final_and_keeps_code_and_request_id(status: int, idempoten
     assert len(script.requests) == 1
 
 
+def test_a_form_is_sent_encoded_once_and_shows_nowhere() -> None:
+    script = Script(httpx.Response(200, json={"name": "x"}))
+    sent = Call("pay", "POST", "pay.do", idempotent=True, form={"password": "a&b=c ն", "amount": "5"})
+    client(script).ask(sent, Thing)
+    (request,) = script.requests
+    assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert request.read() == b"password=a%26b%3Dc+%D5%B6&amount=5"
+    assert "a&b" not in repr(sent)
+
+
+@pytest.mark.parametrize(("idempotent", "expected"), [(True, Unavailable), (False, Unknown)])
+def test_a_4xx_that_means_a_fault_of_theirs_says_nothing_about_the_outcome(
+    idempotent: bool, expected: type[GatewayError]
+) -> None:
+    script = Script(httpx.Response(400))
+    faulty = HttpClient(
+        "acme", "http://other.test", own_faults=frozenset({400}), transport=script, sleep=lambda seconds: None
+    )
+    with pytest.raises(expected):
+        faulty.ask(call(idempotent), Thing)
+    script.steps = [httpx.Response(404)]
+    with pytest.raises(Refused):
+        faulty.ask(call(idempotent), Thing)
+
+
 @pytest.mark.parametrize("body", [b"Ani", b'{"error": "Ani has no money"}', b'{"error": {"a": 1}}', b"[1]", b""])
 def test_an_error_body_never_reaches_the_text(body: bytes) -> None:
     assert failure(Script(httpx.Response(400, content=body)), idempotent=False).code == "http_400"
