@@ -33,7 +33,11 @@ class TransactionKind(StrEnum):
 
 
 class ProviderTransaction(BaseModel):
-    """Money that really moved. `amount_minor` is positive; the kind gives the direction."""
+    """Money that really moved. `amount_minor` is positive; the kind gives the direction.
+
+    A `cumulative` one is all of its kind so far, from a provider that tells no single movements: what moved is the
+    difference to what the ledger holds, and its id names the order and the kind alone.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,6 +46,7 @@ class ProviderTransaction(BaseModel):
     amount_minor: int = Field(gt=0)
     currency: str
     occurred_at: AwareDatetime
+    cumulative: bool = False
 
 
 class Evidence(BaseModel):

@@ -49,7 +49,7 @@ def record(
 ) -> int:
     """Keep transactions that are new; without an invoice they lie in the inbox. Return how many were new."""
     made = 0
-    for transaction in moved:
+    for transaction in told(tx, account, moved):
         values = {
             "id": new_id(),
             "account": account,
@@ -66,6 +66,41 @@ def record(
         added = tx.execute(into.values(**values).on_conflict_do_nothing().returning(transactions.c.id)).first()
         made += 1 if added is not None else _adopt(tx, values)
     return made
+
+
+def told(tx: Tx, account: str, moved: Iterable[ProviderTransaction]) -> list[ProviderTransaction]:
+    """Return single movements: of a total so far, those that we hold already and the rest of it."""
+    single: list[ProviderTransaction] = []
+    for transaction in moved:
+        single += _parts(tx, account, transaction) if transaction.cumulative else [transaction]
+    return single
+
+
+def _parts(tx: Tx, account: str, total: ProviderTransaction) -> list[ProviderTransaction]:
+    """Split a total; the caller holds the lock that its order's money is written under."""
+    begins = f"{total.provider_transaction_id}:"
+    held = select(transactions).where(
+        transactions.c.account == account,
+        transactions.c.kind == total.kind.value,
+        # All that begin so, by their order: ";" comes after ":", and words compare by bytes.
+        transactions.c.provider_transaction_id >= begins,
+        transactions.c.provider_transaction_id < f"{total.provider_transaction_id};",
+    )
+    parts = [
+        ProviderTransaction(
+            provider_transaction_id=row.provider_transaction_id,
+            kind=TransactionKind(row.kind),
+            amount_minor=row.amount_minor,
+            currency=row.currency,
+            occurred_at=row.occurred_at,
+        )
+        for row in tx.execute(held.order_by(transactions.c.created_at, transactions.c.id))
+    ]
+    rest = total.amount_minor - sum(part.amount_minor for part in parts)
+    if rest > 0:
+        named = {"provider_transaction_id": f"{begins}{total.amount_minor}", "amount_minor": rest, "cumulative": False}
+        parts.append(total.model_copy(update=named))
+    return parts
 
 
 def _adopt(tx: Tx, values: dict[str, Any]) -> int:

@@ -9,7 +9,7 @@ Gives up  After 12 tries over about 3 hours: dead letter, and the manager is tol
 
 from datetime import timedelta
 
-from contracts.evidence import Evidence, ProviderTransaction, TransactionKind
+from contracts.evidence import ProviderTransaction, TransactionKind
 from contracts.messages import RefundMake
 from contracts.money import display
 from db import attempts, audit, customer_pages, inbox, intents, invoices, ledger, refunds
@@ -93,7 +93,8 @@ def _look(message: RefundMake, deps: Deps, provider: Provider, refund: Record, e
     evidence = provider.fetch_evidence(refund.reference, refund.provider_order_id)
     with deps.begin() as tx:
         known = refunds.strangers(tx, refund)
-    made = _its_transaction(refund, evidence, known)
+        moved = ledger.told(tx, refund.account, evidence.transactions if evidence is not None else ())
+    made = _its_transaction(refund, moved, known)
     if made is not None:
         return _made(message, deps, provider, refund, made)
     left = (earlier.deadline - earlier.now + provider.capabilities.settle).total_seconds()
@@ -103,11 +104,11 @@ def _look(message: RefundMake, deps: Deps, provider: Provider, refund: Record, e
     return NOT_YET(0.0, "the lost call never gave the money back: do it now")
 
 
-def _its_transaction(refund: Record, evidence: Evidence | None, strangers: set[str]) -> str | None:
-    for moved in evidence.transactions if evidence is not None else ():
-        same = (moved.amount_minor, moved.currency) == (refund.amount_minor, refund.currency)
-        if moved.kind is TransactionKind.REFUND and same and moved.provider_transaction_id not in strangers:
-            return moved.provider_transaction_id
+def _its_transaction(refund: Record, moved: list[ProviderTransaction], strangers: set[str]) -> str | None:
+    for one in moved:
+        same = (one.amount_minor, one.currency) == (refund.amount_minor, refund.currency)
+        if one.kind is TransactionKind.REFUND and same and one.provider_transaction_id not in strangers:
+            return one.provider_transaction_id
     return None
 
 
