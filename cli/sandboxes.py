@@ -1,4 +1,4 @@
-"""`paylinks sandbox provider | crm`: programs to try and test against. Their options are their own: try --help."""
+"""`paylinks sandbox provider | arca | crm`: programs to test against, with options of their own: try --help."""
 
 from typing import Annotated
 
@@ -14,6 +14,14 @@ Arguments = Annotated[list[str] | None, typer.Argument(help="Passed on; see `pay
 def provider(arguments: Arguments = None) -> None:
     """Run a payment provider with a hosted checkout page, webhooks, refunds and faults on demand."""
     from sandbox.provider import main
+
+    raise typer.Exit(main(arguments or []))
+
+
+@app.command(context_settings=_PASS_ON)
+def arca(arguments: Arguments = None) -> None:
+    """Run a simulated ArCa iPay / BPC gateway, written from its public documentation."""
+    from sandbox.arca import main
 
     raise typer.Exit(main(arguments or []))
 

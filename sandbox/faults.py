@@ -7,6 +7,7 @@ error_500_after     HTTP 500 although the effect happened
 rate_limited_429    HTTP 429 with Retry-After, no effect
 slow                the call takes long: effect and answer come late
 slow_after          the effect happens at once; the answer comes late
+truncated           the effect happens; half of the answer comes
 wrong_amount        the customer's payment captures another amount
 wrong_currency      the customer's payment captures another currency
 duplicate           the event is sent twice, at the same moment
@@ -25,7 +26,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 CALL_FAULTS = frozenset(
-    {"timeout_before", "timeout_after", "error_500_before", "error_500_after", "rate_limited_429", "slow", "slow_after"}
+    {"timeout_before", "timeout_after", "error_500_before", "error_500_after", "rate_limited_429"}
+    | {"slow", "slow_after", "truncated"}
 )
 MONEY_FAULTS = frozenset({"wrong_amount", "wrong_currency"})
 EVENT_FAULTS = frozenset({"duplicate", "reordered", "lost", "late", "forged", "stale", "hint_only"})

@@ -178,6 +178,36 @@ class ProviderProcess(SandboxProcess):
         super()._reap()
 
 
+class ArcaProcess(SandboxProcess):
+    """The simulated ArCa iPay / BPC gateway, with one merchant; further ones are opened by its control."""
+
+    def __init__(self, *, password: str | None = None, arguments: Sequence[str] = ()) -> None:
+        """`arguments` are further ones of the command line, as ("--version", "4")."""
+        self.password = password or secrets.token_hex(16)
+        self._control_key = secrets.token_hex(16)
+        self._control: ProviderControl | None = None
+        environment = {"SANDBOX_API_KEY": self.password, "SANDBOX_CONTROL_KEY": self._control_key}
+        super().__init__("sandbox.arca", arguments, environment)
+
+    @property
+    def control(self) -> ProviderControl:
+        """The control client of the running process; an account is a merchant's API user."""
+        if self._control is None or self._control.base_url != self.base_url:
+            self._control = ProviderControl(self.base_url, self._control_key)
+        return self._control
+
+    @property
+    def rest_url(self) -> str:
+        """The base URL that an adapter takes."""
+        return f"{self.base_url}/payment/rest"
+
+    def _reap(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        super()._reap()
+
+
 class CrmProcess(SandboxProcess):
     """The CRM. `publish` is where it sends its invoices: amqp://... or http://host/v1/invoices; "" sends none."""
 

@@ -67,7 +67,7 @@ class Gate:
             return instead
         response = _answered(work)
         self.flush()
-        return await _after(fault) or response
+        return await _after(fault, response) or response
 
 
 class DroppedConnection(Response):
@@ -187,7 +187,7 @@ async def _before(fault: Fault | None) -> Response | None:
     return None
 
 
-async def _after(fault: Fault | None) -> Response | None:
+async def _after(fault: Fault | None, response: Response) -> Response | None:
     match fault:
         case Fault(name="slow_after"):
             await asyncio.sleep(fault.seconds)
@@ -195,6 +195,8 @@ async def _after(fault: Fault | None) -> Response | None:
             return DroppedConnection(fault.seconds)
         case Fault(name="error_500_after"):
             return reply(500, {"error": "internal"})
+        case Fault(name="truncated"):
+            return Response(bytes(response.body)[: len(response.body) // 2], response.status_code)
     return None
 
 

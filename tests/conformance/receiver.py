@@ -40,6 +40,9 @@ class Receiver:
                 self.send_header("content-length", "0")
                 self.end_headers()
 
+            def do_GET(self) -> None:
+                self.do_POST()
+
             def log_message(self, *args: object) -> None:
                 """Be quiet."""
 
