@@ -1,12 +1,12 @@
 # Every target that needs the environment builds it first; the second time that is instant.
-# Variables: PYTHON=python3.12 (which Python builds the environment), PROFILE=production (demo), PROCESSES=2 (how many
+# Variables: PYTHON=python3.12 (which Python builds the environment), PROFILE=production (demo), PROCESSES=3 (how many
 # share the tests), ARGS="..." (passed on).
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 PROFILE ?= embedded
-PROCESSES ?= 2
+PROCESSES ?= 3
 ARGS ?=
 
 # Services for what needs them: taken from the environment, found listening, started privately, installed, or a container.
