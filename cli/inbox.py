@@ -1,11 +1,12 @@
 """What a person does with money that is nobody's: each deed in one transaction with its row in the audit trail."""
 
 from contracts.evidence import Evidence
+from contracts.ids import new_id
 from contracts.messages import RefundMake
 from contracts.money import display
-from db import attempts, audit, inbox, invoices, links, refunds
+from db import attempts, audit, inbox, intents, invoices, links, refunds
 from db.tx import Cause, Record, Tx
-from rules.refunds import RefundState, is_another_person
+from rules.refunds import MAKE_REFUND, RefundState, is_another_person
 from runtime.checks import request_check
 from runtime.deps import Deps
 from workers.standing import apply_evidence
@@ -25,6 +26,8 @@ def assign(deps: Deps, entry_id: str, invoice_id: str, *, actor: str, reason: st
         link = links.newest(tx, invoice.id)
         if link is None:
             raise NotPossible("the invoice never had a link: its CRM cancelled it first, so send a new version of it")
+        if refunds.hold_unmatched(tx, entry.id):
+            raise NotPossible("a refund of it waits or is on its way: reject it first, or wait for its end")
         attempt = inbox.assign(tx, entry, link)
         if attempt is None:
             raise NotPossible(f"the reference {entry.reference} is that of another order here: refund it instead")
@@ -81,9 +84,11 @@ def approve(deps: Deps, refund_id: str, *, actor: str, reason: str) -> str:
         made = _waiting(tx, refund_id)
         if not is_another_person(made.requested_by, author):
             raise NotPossible("who asks for a refund does not approve it: another person must")
+        if made.state == RefundState.UNKNOWN:  # a person knows: the lost call did nothing
+            intents.resolve(tx, MAKE_REFUND, made.id, "not_done")
         refunds.move(tx, made.id, RefundState.PENDING, decided_by=author)
         _write(tx, made, "refund.approved", author, reason)
-        tx.then(RefundMake(refund=made.id, about=made.unmatched_id, decision=author))
+        tx.then(RefundMake(refund=made.id, about=made.unmatched_id, decision=new_id()))
     return f"refund {made.id} is on its way"
 
 
@@ -92,6 +97,7 @@ def reject(deps: Deps, refund_id: str, *, actor: str, reason: str) -> str:
     author = f"operator:{actor}"
     with deps.database.begin(Cause.new(None)) as tx:
         made = _waiting(tx, refund_id)
+        intents.resolve(tx, MAKE_REFUND, made.id, "not_done")
         refunds.move(tx, made.id, RefundState.REJECTED, decided_by=author)
         _write(tx, made, "refund.rejected", author, reason)
     return f"refund {made.id} is rejected; no money moves"
@@ -111,7 +117,7 @@ def _waiting(tx: Tx, refund_id: str) -> Record:
     if found is None or found.unmatched_id is None:
         raise NotPossible("no refund of the inbox has this id; one of an invoice is approved by `paylinks link`")
     made = refunds.lock(tx, refund_id)
-    if made.state != RefundState.WAITING:
+    if not refunds.is_undecided(tx, made):
         raise NotPossible(f"it waits for nobody: it is {made.state}")
     return made
 

@@ -6,10 +6,11 @@ from sqlalchemy import ColumnElement, Row, and_, case, exists, func, insert, or_
 
 from contracts.evidence import TransactionKind
 from contracts.ids import new_id
-from db.schema import attempts, refunds, transactions, unmatched
+from contracts.messages import RefundMake
+from db.schema import attempts, messages, refunds, transactions, unmatched
 from db.tx import Tx
 from db.types import db_now
-from rules.refunds import HOLDING, Payment, RefundState
+from rules.refunds import HOLDING, UNDECIDED, Payment, RefundState
 
 _OPEN = tuple(state.value for state in HOLDING)
 
@@ -148,6 +149,27 @@ def move(
     if provider_transaction_id is not None:
         values["provider_transaction_id"] = provider_transaction_id
     tx.execute(update(refunds).where(refunds.c.id == refund_id).values(**values))
+
+
+def is_undecided(tx: Tx, refund: Row[Any]) -> bool:
+    """Tell whether a person decides: it waits for one, nobody knows what became of it, or nothing works on it any more.
+
+    The last is one whose message gave up, or was discarded: else its money would be spoken for for ever.
+    """
+    if refund.state != RefundState.PENDING:
+        return RefundState(refund.state) in UNDECIDED
+    at_work = select(messages.c.id).where(
+        messages.c.subject == (refund.invoice_id or refund.unmatched_id),
+        messages.c.type == RefundMake.TYPE,
+        messages.c.state != "dead",
+        messages.c.payload.contains(refund.id),
+    )
+    return tx.execute(at_work.limit(1)).first() is None
+
+
+def hold_unmatched(tx: Tx, unmatched_id: str) -> bool:
+    """Tell whether money of nobody is spoken for by a refund."""
+    return bool(_held(tx, refunds.c.unmatched_id == unmatched_id, refunds.c.unmatched_id))
 
 
 def is_waiting(tx: Tx, invoice_id: str) -> bool:

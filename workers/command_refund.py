@@ -11,7 +11,7 @@ from contracts.messages import RefundMake
 from contracts.money import display
 from db import audit, exceptions, intents, refunds
 from db.tx import Record, Tx
-from rules.refunds import MAKE_REFUND, UNDECIDED, Payment, RefundState, choose, is_another_person
+from rules.refunds import MAKE_REFUND, Payment, RefundState, choose, is_another_person
 from rules.verdicts import Reason
 from runtime.deps import Deps
 from workers.commanding import LIMIT, SCHEDULE, Declined, Target, carry_out
@@ -70,7 +70,8 @@ def approve_refund(message: RefundApprove, deps: Deps) -> Outcome:
             return Declined(_NOTHING_TO_DECIDE)
         if not is_another_person(refund.requested_by, message.author()):
             return Declined("who asks for a refund does not approve it: another person must")
-        intents.resolve(tx, MAKE_REFUND, refund.id, "not_done")  # a person knows: the lost call did nothing
+        if refund.state == RefundState.UNKNOWN:  # a person knows: the lost call did nothing
+            intents.resolve(tx, MAKE_REFUND, refund.id, "not_done")
         refunds.move(tx, refund.id, RefundState.PENDING, decided_by=message.author())
         _write(tx, message, refund, "refund.approved")
         _no_more_waiting(tx, target, refund)
@@ -111,7 +112,7 @@ def _undecided(tx: Tx, refund_id: str, target: Target) -> Record | None:
     if found is None or found.invoice_id != target.invoice.id:
         return None
     refund = refunds.lock(tx, refund_id)
-    return refund if RefundState(refund.state) in UNDECIDED else None
+    return refund if refunds.is_undecided(tx, refund) else None
 
 
 def _no_more_waiting(tx: Tx, target: Target, refund: Record) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from contracts.commands import InvoiceResolve, PaymentRefund, RefundApprove, RefundReject
+from contracts.commands import Command, InvoiceResolve, PaymentRefund, RefundApprove, RefundReject
 from contracts.statuses import InvoiceStatus
 from db import attempts
 from gateways.errors import Refused, Unavailable, Unknown
@@ -244,6 +244,24 @@ def test_a_provider_without_refunds_is_told_before_anything_is_kept(deps: Deps) 
     answer = give(deps, PaymentRefund)
     assert (answer.outcome, "do it there" in answer.detail) == ("refused", True)
     assert kept(deps) == []
+
+
+@pytest.mark.parametrize("decision", [RefundApprove, RefundReject])
+def test_a_refund_whose_message_gave_up_is_a_persons_to_decide(deps: Deps, decision: type[Command]) -> None:
+    shop(deps).refund_fails = lambda request: Unavailable("down")
+    give(deps, PaymentRefund, amount_minor=4_000, currency="AMD")
+    at_work = give(deps, decision, actor="18", refund=refund_id(deps))
+    assert at_work.outcome == "refused", "while something works on it, nobody decides"
+    work(deps, rounds=14)
+    assert (kept(deps)[0].state, reasons(deps)) == ("pending", {"dead_letter"})
+
+    shop(deps).refund_fails = lambda request: None
+    assert give(deps, decision, actor="18", refund=refund_id(deps)).outcome == "done"
+    work(deps, rounds=4)
+
+    back = 4_000 if decision is RefundApprove else 0
+    assert (the_invoice(deps).refunded_minor, len(shop(deps).refunds)) == (back, 1 if back else 0)
+    assert kept(deps)[0].state == ("done" if back else "rejected")
 
 
 # --- the second person ----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from contracts.messages import ProviderEventReceived
 from contracts.statuses import InvoiceStatus
 from db import audit, inbox, links
 from db.tx import Cause
-from gateways.errors import Refused
+from gateways.errors import Refused, Unknown
 from runtime.deps import Deps
 from runtime.settings import RefundSettings
 from tests.office_desk import CRM, breaches, open_order, pay
@@ -186,6 +186,27 @@ def test_a_rejected_refund_leaves_the_money_in_the_inbox(clean_url: str) -> None
         work(deps, rounds=4)
         assert the_invoice(deps).status == InvoiceStatus.PAID
         assert breaches(deps) == []
+
+
+def test_money_whose_refund_is_on_its_way_is_not_assigned(deps: Deps) -> None:
+    entry = money_comes(deps)
+    desk.refund(deps, entry.id, actor="nune", reason="nobody knows him")
+    with pytest.raises(desk.NotPossible, match="on its way"):
+        desk.assign(deps, entry.id, the_invoice(deps).id, actor="aram", reason="he wrote to us")
+    work(deps, rounds=4)
+    assert (left(deps, entry.id), the_invoice(deps).paid_minor) == ("refunded", 0)
+
+
+def test_a_refund_of_which_nobody_knows_is_a_persons_to_decide(deps: Deps) -> None:
+    entry = money_comes(deps)
+    shop(deps).capabilities = replace(shop(deps).capabilities, refund_idempotent=False, lookup=False)
+    shop(deps).refund_fails = lambda request: Unknown("lost")
+    refund_id = desk.refund(deps, entry.id, actor="nune", reason="nobody knows him").split()[1]
+    work(deps, rounds=5)
+    shop(deps).refund_fails = lambda request: None
+    desk.approve(deps, refund_id, actor="aram", reason="the bank says that it never happened")
+    work(deps, rounds=5)
+    assert (left(deps, entry.id), len(shop(deps).refunds)) == ("refunded", 1)
 
 
 def test_an_entry_is_closed_once(deps: Deps) -> None:
