@@ -1,34 +1,30 @@
-"""`paylinks sandbox provider | arca | crm`: programs to test against, with options of their own: try --help."""
+"""`paylinks sandbox provider | arca | crm | ...`: programs to test against, with options of their own: try --help."""
 
+from collections.abc import Callable
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="A payment provider and a CRM to try and test against.", no_args_is_help=True)
+app = typer.Typer(help="Payment providers and a CRM to try and test against.", no_args_is_help=True)
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 Arguments = Annotated[list[str] | None, typer.Argument(help="Passed on; see `paylinks sandbox provider --help`.")]
 
-
-@app.command(context_settings=_PASS_ON)
-def provider(arguments: Arguments = None) -> None:
-    """Run a payment provider with a hosted checkout page, webhooks, refunds and faults on demand."""
-    from sandbox.provider import main
-
-    raise typer.Exit(main(arguments or []))
-
-
-@app.command(context_settings=_PASS_ON)
-def arca(arguments: Arguments = None) -> None:
-    """Run a simulated ArCa iPay / BPC gateway, written from its public documentation."""
-    from sandbox.arca import main
-
-    raise typer.Exit(main(arguments or []))
+# Each is the module sandbox.<name>, a program of its own.
+_PROGRAMS = {
+    "provider": "Run a payment provider with a hosted checkout page, webhooks, refunds and faults on demand.",
+    "crm": "Run a CRM with invoices, deals and tasks, which publishes its invoices by AMQP or HTTP.",
+    "arca": "Run a simulated ArCa iPay / BPC gateway, written from its public documentation.",
+}
 
 
-@app.command(context_settings=_PASS_ON)
-def crm(arguments: Arguments = None) -> None:
-    """Run a CRM with invoices, deals and tasks, which publishes its invoices by AMQP or HTTP."""
-    from sandbox.crm import main
+def _runner(name: str) -> Callable[..., None]:
+    def run(arguments: Arguments = None) -> None:
+        raise typer.Exit(import_module(f"sandbox.{name}").main(arguments or []))
 
-    raise typer.Exit(main(arguments or []))
+    return run
+
+
+for _name, _help in _PROGRAMS.items():
+    app.command(_name, help=_help, context_settings=_PASS_ON)(_runner(_name))

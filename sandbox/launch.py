@@ -178,34 +178,45 @@ class ProviderProcess(SandboxProcess):
         super()._reap()
 
 
-class ArcaProcess(SandboxProcess):
-    """The simulated ArCa iPay / BPC gateway, with one merchant; further ones are opened by its control."""
+class SimulatorProcess(SandboxProcess):
+    """A simulated gateway of a real provider, `sandbox.<program>`, with one merchant; control opens further ones.
 
-    def __init__(self, *, password: str | None = None, arguments: Sequence[str] = ()) -> None:
-        """`arguments` are further ones of the command line, as ("--version", "4")."""
+    It reads its merchant's password from SANDBOX_API_KEY and the control key from SANDBOX_CONTROL_KEY.
+    """
+
+    def __init__(self, program: str, *, password: str | None = None, arguments: Sequence[str] = ()) -> None:
+        """`program` is arca, stripe, ameriabank, ...; `arguments` are further ones of its command line."""
         self.password = password or secrets.token_hex(16)
         self._control_key = secrets.token_hex(16)
         self._control: ProviderControl | None = None
         environment = {"SANDBOX_API_KEY": self.password, "SANDBOX_CONTROL_KEY": self._control_key}
-        super().__init__("sandbox.arca", arguments, environment)
+        super().__init__(f"sandbox.{program}", arguments, environment)
 
     @property
     def control(self) -> ProviderControl:
-        """The control client of the running process; an account is a merchant's API user."""
+        """The control client of the running process; an account is a merchant of its."""
         if self._control is None or self._control.base_url != self.base_url:
             self._control = ProviderControl(self.base_url, self._control_key)
         return self._control
-
-    @property
-    def rest_url(self) -> str:
-        """The base URL that an adapter takes."""
-        return f"{self.base_url}/payment/rest"
 
     def _reap(self) -> None:
         if self._control is not None:
             self._control.close()
             self._control = None
         super()._reap()
+
+
+class ArcaProcess(SimulatorProcess):
+    """The simulated ArCa iPay / BPC gateway; a merchant is an API user."""
+
+    def __init__(self, *, password: str | None = None, arguments: Sequence[str] = ()) -> None:
+        """`arguments` are further ones of the command line, as ("--version", "4")."""
+        super().__init__("arca", password=password, arguments=arguments)
+
+    @property
+    def rest_url(self) -> str:
+        """The base URL that an adapter takes."""
+        return f"{self.base_url}/payment/rest"
 
 
 class CrmProcess(SandboxProcess):

@@ -34,6 +34,7 @@ from gateways.providers.base import (
     CreateMode,
     Opens,
     OrderRequest,
+    Precheck,
     Provider,
     ProviderEvent,
     ProviderOrder,
@@ -41,6 +42,7 @@ from gateways.providers.base import (
     RefundRequest,
 )
 
+_HELD = 1  # orderStatus: authorised, nothing captured
 _LONGEST_NUMBER = 36
 _LONGEST_DESCRIPTION = 598
 _LONGEST_URL = 512
@@ -171,9 +173,17 @@ class ArcaProvider:
         form = {"orderId": provider_order_id, **self._client.money("capture_order", amount_minor, currency)}
         self._client.ask("capture_order", "deposit.do", form, Result, idempotent=False)
 
-    def reverse_order(self, reference: str, provider_order_id: str) -> None:
-        """Let a hold go, or undo a payment of the same day. Once for an order; the bank must have permitted it."""
-        self._client.ask("reverse_order", "reverse.do", {"orderId": provider_order_id}, Result, idempotent=False)
+    def release_order(self, reference: str, provider_order_id: str) -> None:
+        """Let a hold go. Once for an order, and the bank must have permitted it; Refused where nothing is held.
+
+        reverse.do would undo a payment of the same day too, so it is asked first what there is.
+        """
+        if not self._two_phase:
+            raise self._client.not_offered("release_order")
+        found = self._client.status("release_order", reference, provider_order_id)
+        if found is None or found[0].body.order_status != _HELD:
+            raise Refused(f"release_order at {self.name}: nothing is held", code="not_held")
+        self._client.ask("release_order", "reverse.do", {"orderId": provider_order_id}, Result, idempotent=False)
 
     def refund(self, request: RefundRequest) -> ProviderRefund:
         """Give money back. Unknown too when it was accepted and the order does not show which refund it became."""
@@ -190,6 +200,10 @@ class ArcaProvider:
     ) -> ProviderEvent:
         """Check the checksum and say which order it is about. Never evidence. Refused names what is wrong."""
         return self._events.read(method, query, body)
+
+    def parse_precheck(self, *, method: str, query: str, headers: dict[str, str], body: bytes) -> Precheck | None:
+        """Return None: this provider asks nothing before money moves."""
+        return None
 
     def list_orders(self, since: datetime, until: datetime) -> list[Evidence]:
         """Refuse: the documented interface lists no orders of a day."""

@@ -4,6 +4,7 @@ Amounts are minor units of an ISO 4217 alphabetic code, times are aware UTC, `re
 reference, unique for ever. Every method raises only Unavailable, Refused or Unknown (gateways.errors).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,6 +19,13 @@ class CreateMode(StrEnum):
     IDEMPOTENT = "idempotent"  # gives the first order again
     UNIQUE = "unique"  # is refused, and does not tell the first order's page
     OVERWRITES = "overwrites"  # gives the same order id, with the second call's parameters
+
+
+class References(StrEnum):
+    """What an order may be called by us."""
+
+    TEXT = "text"  # any text: the attempt's id
+    NUMBER = "number"  # decimal digits only: the core counts them, for each account, and never uses one twice
 
 
 class Opens(StrEnum):
@@ -46,6 +54,12 @@ class Capabilities:
     statement: bool = True  # it lists the orders of a day
     amount_unit: str = "minor"  # on the wire; the adapter converts, nobody else
     currency_code: str = "alphabetic"  # on the wire: alphabetic or numeric (ISO 4217)
+    reference: References = References.TEXT
+    precheck: bool = False  # it asks before money moves, and takes no for an answer (`parse_precheck`)
+    answer: str = ""  # what it must hear, literally, when an event is kept or a precheck agreed to; empty: any 2xx
+    receipt: bool = False  # its evidence tells of the fiscal receipt that it made by itself
+    calls_per_second: float = 10.0  # for all workers together; an account's settings may say another number
+    burst: int = 20  # calls that may come at once after a pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +77,17 @@ class OrderRequest:
 
 @dataclass(frozen=True, slots=True)
 class ProviderOrder:
-    """An order that exists at the provider. `pay_url` is None where a look-up cannot tell it any more."""
+    """An order that exists at the provider. `pay_url` is None where a look-up cannot tell it any more.
+
+    `pay_fields`: the customer's browser must POST these form fields to `pay_url`; empty: it simply goes there.
+    """
 
     reference: str
     provider_order_id: str
     pay_url: str | None = field(repr=False)
     expires_at: datetime | None
     provider_request_id: str | None = None
+    pay_fields: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +121,15 @@ class ProviderEvent:
     evidence: Evidence | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Precheck:
+    """A provider asks whether this order may be paid with this money, before the money moves. It proves nothing."""
+
+    reference: str
+    amount_minor: int
+    currency: str
+
+
 class Provider(Protocol):
     """One account at one provider."""
 
@@ -124,6 +151,9 @@ class Provider(Protocol):
     def capture_order(self, reference: str, provider_order_id: str, amount_minor: int, currency: str) -> None:
         """Capture money that is held. Refused where this provider holds none, or nothing is held any more."""
 
+    def release_order(self, reference: str, provider_order_id: str) -> None:
+        """Let a hold go. Refused where this provider holds none, or nothing is held any more."""
+
     def refund(self, request: RefundRequest) -> ProviderRefund:
         """Give money back."""
 
@@ -141,6 +171,12 @@ class Provider(Protocol):
         """Check signature and age against the receive time, then parse. Refused names what is wrong.
 
         `headers` have lower-case names; `query` is the raw query string; `body` the raw bytes.
+        """
+
+    def parse_precheck(self, *, method: str, query: str, headers: dict[str, str], body: bytes) -> Precheck | None:
+        """Read a question before money moves; None: this is no such question. Refused names what is wrong.
+
+        Only called where `capabilities.precheck` says so.
         """
 
     def list_orders(self, since: datetime, until: datetime) -> list[Evidence]:

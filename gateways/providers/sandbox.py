@@ -20,6 +20,7 @@ from gateways.providers.base import (
     CreateMode,
     Opens,
     OrderRequest,
+    Precheck,
     Provider,
     ProviderEvent,
     ProviderOrder,
@@ -165,6 +166,10 @@ class SandboxProvider:
         """Refuse: the sandbox captures held money at its control interface alone."""
         raise Refused(f"capture at {self.name}: not offered; capture it there", code="not_offered")
 
+    def release_order(self, reference: str, provider_order_id: str) -> None:
+        """Refuse, as `capture_order` does."""
+        raise Refused(f"release at {self.name}: not offered; let the hold go there", code="not_offered")
+
     def refund(self, request: RefundRequest) -> ProviderRefund:
         """Give money back: once per refund reference, however often it is asked."""
         answer = self._http.ask(
@@ -192,6 +197,10 @@ class SandboxProvider:
         """Check signature and age against the receive time, then parse. Refused names what is wrong."""
         signed_at, event = self._checked(method, headers, body, received_at)
         return _event(event, signed_at)
+
+    def parse_precheck(self, *, method: str, query: str, headers: dict[str, str], body: bytes) -> Precheck | None:
+        """Return None: this provider asks nothing before money moves."""
+        return None
 
     def list_orders(self, since: datetime, until: datetime) -> list[Evidence]:
         """List every order with a transaction in [since, until), for reconciliation."""

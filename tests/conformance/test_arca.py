@@ -424,18 +424,28 @@ def test_a_lost_capture_is_unknown_and_never_repeated(account: Open, fault: str)
 def test_a_hold_that_is_let_go_moved_no_money(account: Open) -> None:
     provider = account(options=TWO_PHASE)
     created = paid(provider)
-    provider.reverse_order(created.reference, created.provider_order_id)
+    provider.release_order(created.reference, created.provider_order_id)
     found = evidence_of(provider, created)
     assert (found.state, found.transactions) == (OrderState.CANCELLED, ())
     with pytest.raises(Refused):
-        provider.reverse_order(created.reference, created.provider_order_id)
+        provider.release_order(created.reference, created.provider_order_id)
 
 
 def test_a_payment_that_is_reversed_came_and_went(account: Open) -> None:
     provider = account()
     created = paid(provider)
-    provider.reverse_order(created.reference, created.provider_order_id)
+    act(provider, created, "reverse")
     assert money(evidence_of(provider, created)) == [("capture", AMOUNT), ("reversal", AMOUNT)]
+
+
+def test_letting_go_of_a_hold_never_undoes_a_payment(account: Open) -> None:
+    provider = account(options=TWO_PHASE)
+    created = paid(provider)
+    provider.capture_order(created.reference, created.provider_order_id, AMOUNT, "AMD")
+    with pytest.raises(Refused) as refusal:
+        provider.release_order(created.reference, created.provider_order_id)
+    assert refusal.value.code == "not_held"
+    assert money(evidence_of(provider, created)) == [("capture", AMOUNT)]
 
 
 def test_an_account_without_holds_captures_none(account: Open) -> None:
@@ -760,7 +770,7 @@ def test_every_operation_calls_back(account: Open, receiver: Receiver) -> None:
     provider.capture_order(created.reference, created.provider_order_id, AMOUNT, "AMD")
     act(provider, created, "refund", amount_minor=1)
     other = paid(provider)
-    provider.reverse_order(other.reference, other.provider_order_id)
+    provider.release_order(other.reference, other.provider_order_id)
     third = made(provider)
     act(provider, third, "expire")
     received = eventually(lambda: list(receiver.received), lambda received: len(received) >= 6)
