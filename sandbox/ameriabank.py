@@ -166,11 +166,14 @@ class AmeriabankGateway:
 
     async def show_page(self, request: Request) -> Response:
         """Show the page; looking changes nothing."""
-        return page(self._customers(request), request.query_params.get("lang", "en"))
+        books, payment = self._customers(request)
+        if books.merchant.page_broken and payment.back_url:
+            return RedirectResponse(back_url(payment, broken=True), 302, {"cache-control": "no-store"})
+        return page(payment, request.query_params.get("lang", "en"))
 
     async def press_button(self, request: Request) -> Response:
         """Do what the customer pressed, then send him back to the merchant."""
-        payment = self._customers(request)
+        _, payment = self._customers(request)
         form = parse_qs((await raw_body(request)).decode("ascii", "replace"))
         action = form.get("action", [""])[0]
         if action not in {"pay", "decline"} or not payment.is_payable:
@@ -180,11 +183,11 @@ class AmeriabankGateway:
             return page(payment, request.query_params.get("lang", "en"))
         return RedirectResponse(back_url(payment), 303, {"cache-control": "no-store"})
 
-    def _customers(self, request: Request) -> Payment:
+    def _customers(self, request: Request) -> tuple[Books, Payment]:
         for books in self._books.values():
             payment = books.find(request.query_params.get("id", ""))
             if payment is not None:
-                return payment
+                return books, payment
         raise Refusal(404, "not_found")
 
     async def configure(self, request: Request) -> Response:

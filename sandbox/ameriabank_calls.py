@@ -96,7 +96,7 @@ def _details(books: Books, payment: Payment | None, told: Mapping[str, Any]) -> 
 def _change(operation: str, merchant: Merchant, payment: Payment, told: Mapping[str, Any]) -> None:
     match operation:
         case "ConfirmPayment":
-            confirm(payment, minor(told.get("Amount")))
+            confirm(payment, minor(told.get("Amount", 0)))
         case "CancelPayment":
             if not merchant.may_reverse:
                 raise Refused("514", "Do not have Reverse operation permission")  # [doc Table 1]
@@ -104,4 +104,4 @@ def _change(operation: str, merchant: Merchant, payment: Payment, told: Mapping[
         case "RefundPayment":
             if not merchant.may_refund:
                 raise Refused("513", "Do not have Refund operation permission")  # [doc Table 1]
-            refund(payment, minor(told.get("Amount")))
+            refund(payment, minor(told.get("Amount", 0)))

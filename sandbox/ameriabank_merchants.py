@@ -1,6 +1,6 @@
 """The merchants of the simulated Ameriabank vPOS: their settings, their books, and what InitPayment takes.
 
-[doc] and [obs n] are explained in sandbox.ameriabank_payments.
+[doc] and [obs n] are explained in sandbox.ameriabank_payments; [history] is docs/DEVELOPMENT-HISTORY.md beside [obs].
 """
 
 import time
@@ -47,6 +47,7 @@ class Merchant:
     expired: str = "0-2007"  # [doc Table 1]; or "never_attempted": as before the session's end
     response_code_style: str = "00"  # or "00 : Payment Successfully Completed"
     one_phase_amounts: str = "both"  # [obs 4.16]; "approved": DepositedAmount stays 0 until a refund
+    page_broken: bool = False  # the page sends everybody back at once with 0999, as it did for months [history]
     every_500_alike: bool = False  # faults answer like a payment that was never attempted
     changed_answer: Mapping[str, Any] = field(default_factory=dict)  # put over every GetPaymentDetails; None takes away
     latency_ms: float = 0.0
@@ -68,6 +69,7 @@ class Books:
         """Begin empty."""
         self.merchant = merchant
         self.payments: dict[int, Payment] = {}
+        self._by_id: dict[str, Payment] = {}
         self.faults = Faults(OPERATIONS | {REPORT})
         self.gate = Gate(merchant.password, self.faults, lambda: None, merchant.latency_ms / 1000)
 
@@ -79,7 +81,7 @@ class Books:
 
     def find(self, payment_id: str) -> Payment | None:
         """Return a payment; upper and lower case are one [obs 4.12]."""
-        found = next((one for one in self.payments.values() if one.id == payment_id.lower()), None)
+        found = self._by_id.get(payment_id.lower())
         if found is not None:
             lapse(found)
         return found
@@ -89,7 +91,7 @@ class Books:
         wish = _wish(told, self.merchant)
         known = self.payments.get(wish.order_id)
         if known is None:
-            self.payments[wish.order_id] = wish
+            self.payments[wish.order_id] = self._by_id[wish.id] = wish
             return wish
         if self.merchant.duplicate == "refuse":
             raise Refused("08204", "Decline. Duplicate order")
@@ -113,6 +115,8 @@ def _wish(told: Mapping[str, Any], merchant: Merchant) -> Payment:
     if currency not in _CURRENCIES:
         raise Refused("03", "Incorrect Currency")  # [doc Table 1]
     amount = minor(told["Amount"])
+    if amount == 0:
+        raise Refused("50", "Payment sum error")
     if merchant.test_amount and (amount, currency) != (1000, "051"):
         raise Refused("560", "In test mode amount must be 10 AMD")  # [obs 13]
     if not merchant.first_order_id <= order_id <= merchant.last_order_id:

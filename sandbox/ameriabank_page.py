@@ -36,17 +36,17 @@ def page(payment: Payment, language: str) -> HTMLResponse:
     return HTMLResponse(html, headers=_HEADERS)
 
 
-def back_url(payment: Payment) -> str:
+def back_url(payment: Payment, *, broken: bool = False) -> str:
     """Return BackURL with what the bank appends: unsigned, misspelt, the id in lower case [doc; obs 4.10, 4.12].
 
-    ASSUMED: appended with & where the URL has a query.
+    ASSUMED: appended with & where the URL has a query. `broken`: the page itself failed, and nobody tried anything.
     """
-    approved = payment.code == OK
+    words = "Operation Approved " if payment.code == OK else MESSAGES.get(payment.code, "Decline.")
     told = {
         "orderID": str(payment.order_id),
-        "resposneCode": payment.code,
+        "resposneCode": "0999" if broken else payment.code,
         "paymentID": payment.id,
         "opaque": payment.opaque,
-        "description": "Operation Approved " if approved else MESSAGES.get(payment.code, "Decline."),
+        "description": "Internal server error" if broken else words,
     }
     return f"{payment.back_url}{'&' if '?' in payment.back_url else '?'}{urlencode(told)}"

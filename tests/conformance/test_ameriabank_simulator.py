@@ -158,6 +158,7 @@ def test_a_repeated_init_may_be_refused_and_01_looks_like_success(shop: Open, se
         ({"Currency": "51"}, 3),
         ({"Amount": "10.005"}, 50),
         ({"Amount": -1}, 50),
+        ({"Amount": 0}, 50),
         ({"OrderID": 9}, 510),
     ],
 )
@@ -306,6 +307,22 @@ def test_a_declined_customer_comes_back_and_may_try_again(shop: Open) -> None:
     assert state(merchant.details(payment_id)) == ("00", "2", "payment_deposited")
 
 
+def test_a_broken_page_sends_back_a_code_although_nobody_tried(shop: Open) -> None:
+    merchant = shop(page_broken=True)
+    payment_id, order_id = merchant.made()
+    back = httpx.get(merchant.order(order_id)["pay_url"])
+    assert (back.status_code, "resposneCode=0999" in back.headers["location"]) == (302, True)
+    assert merchant.post("GetPaymentDetails", {"PaymentID": payment_id}).status_code == 500
+
+
+def test_without_a_back_url_the_customer_stays(shop: Open) -> None:
+    merchant = shop()
+    payment_id, order_id = merchant.made(BackURL=None)
+    stayed = httpx.post(merchant.order(order_id)["pay_url"], data={"action": "pay"})
+    assert (stayed.status_code, "<button" in stayed.text) == (200, False)
+    assert merchant.details(payment_id)["OrderStatus"] == "2"
+
+
 def test_tries_end(shop: Open) -> None:
     merchant = shop(tries_allowed=2)
     payment_id, order_id = merchant.made()
@@ -409,6 +426,15 @@ def test_07_means_several_things(shop: Open) -> None:
         "07",
         "Reversal is impossible for current transaction state",
     )
+
+
+def test_there_is_no_key_so_a_repeated_refund_is_another_refund_and_zero_is_none(shop: Open) -> None:
+    merchant = shop()
+    payment_id, _ = merchant.paid(Amount=10)
+    for _ in range(2):
+        assert merchant.ask("RefundPayment", PaymentID=payment_id, Amount=4)["ResponseCode"] == "00"
+    assert merchant.ask("RefundPayment", PaymentID=payment_id)["ResponseCode"] == "0125"
+    assert money(merchant.details(payment_id)) == (10.0, 2.0, 8.0)
 
 
 def test_a_merchant_may_lack_permissions(shop: Open) -> None:
@@ -542,6 +568,17 @@ def test_settings_and_actions_are_checked(shop: Open) -> None:
         merchant.act(order_id, "dance")
     with pytest.raises(ControlError):
         merchant.act("5", "pay")
+
+
+def test_the_command_line_opens_a_merchant_and_without_the_control_key_nobody_changes_him() -> None:
+    with SimulatorProcess("ameriabank", password=PASSWORD, arguments=("--two-phase", "--username", "deli")) as process:
+        body = {"Username": "deli", "Password": PASSWORD, "ClientID": CLIENT_ID}
+        order = {"OrderID": 1, "Amount": 10, "Description": "x"}
+        assert (
+            httpx.post(f"{process.base_url}/VPOS/api/VPOS/InitPayment", json=body | order).json()["ResponseCode"] == 1
+        )
+        assert process.control.act("1", "pay", account="deli")["status"] == 1
+        assert httpx.put(f"{process.base_url}/control/deli", json={"two_phase": False}).status_code == 401
 
 
 def test_only_json_and_only_known_operations_are_taken(shop: Open) -> None:
