@@ -32,7 +32,9 @@ ASSUMED, as neither the document nor the observations tell:
     each failed try sends the browser back; nobody who only closes the page is sent anywhere
     ConfirmPayment may deposit less, once, and lets the rest go; ApprovedAmount stays after it and after a reversal
     all times are those of Yerevan; texts that are not Latin come back as U+00BF, as Armenian ones do
-    GetPendingTransactions and GetTransactionList list by the time of the last try; see sandbox.ameriabank_reports
+    PrimaryRC and ActionCode are the two halves of a code of Table 1; Opaque comes back unchanged
+    GetPendingTransactions and GetTransactionList list by the time of the last try; see sandbox.ameriabank_reports; a
+        wrong password is a SOAP fault there
 """
 
 import argparse

@@ -34,7 +34,7 @@ class Merchant:
     username: str
     password: str
     client_id: str = CLIENT_ID
-    terminal: str = "12534399"
+    terminal: str = "99000001"
     two_phase: bool = False
     first_order_id: int = 1  # the bank gives each merchant a range
     last_order_id: int = 2**31 - 1
