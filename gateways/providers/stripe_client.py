@@ -31,6 +31,7 @@ ItemT = TypeVar("ItemT", bound=Thing)
 VERSION = "2026-10-28.endive"
 # One call tells session, payment, charge and refunds; four levels are the most that Stripe expands.
 WHOLE = "payment_intent.latest_charge.refunds"
+IDEMPOTENCY_ERROR = "idempotency_error"
 _NO_SUCH_THING = "resource_missing"
 _CONFLICT, _DEPENDENCY_FAILED = 409, 424
 
@@ -189,6 +190,6 @@ def _seconds(when: datetime) -> str:
 
 
 def _error_code(body: Any) -> object:
-    """Return the code; where an error has none, its type says more than its status."""
+    """Return the code; an error without one is told by its type, and so is a key that was used for something else."""
     error = body["error"]
-    return error.get("code") or error["type"]
+    return error["type"] if error["type"] == IDEMPOTENCY_ERROR else error.get("code") or error["type"]

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from contracts.ids import moment_of, new_id
 from gateways.errors import Refused
 from gateways.providers.base import OrderRequest, ProviderOrder
-from gateways.providers.stripe_client import StripeClient
+from gateways.providers.stripe_client import IDEMPOTENCY_ERROR, StripeClient
 from gateways.providers.stripe_wire import REFERENCE, Session, moment
 
 # "It can be anywhere from 30 minutes to 24 hours after Checkout Session creation"; clocks differ a little.
@@ -53,7 +53,7 @@ class Orders:
         try:
             return self._created(order, form, order.reference)
         except Refused as refused:
-            if refused.code != "idempotency_error":
+            if refused.code != IDEMPOTENCY_ERROR:
                 raise
         # An earlier call of ours used this key, with another expiry: its answer was lost, or was a fault of Stripe's.
         # Where nothing that lives came of it the key is spent, and a fresh one makes the session.
