@@ -19,7 +19,6 @@ import httpx
 from pydantic import TypeAdapter
 
 from contracts.evidence import Evidence
-from contracts.ids import new_id
 from gateways.http import Answer, segment
 from gateways.providers.base import (
     Capabilities,
@@ -131,7 +130,7 @@ class StripeProvider:
     def cancel_order(self, reference: str, provider_order_id: str) -> None:
         """Expire an open session. Refused when it is complete or expired: ask for evidence then."""
         path = f"v1/checkout/sessions/{segment(provider_order_id)}/expire"
-        answer = self._client.post("cancel_order", path, {}, Session, key=new_id())
+        answer = self._client.move("cancel_order", path, {}, Session)
         self._client.require_same("cancel_order", answer.body, reference, provider_order_id)
 
     def capture_order(self, reference: str, provider_order_id: str, amount_minor: int, currency: str) -> None:
@@ -141,13 +140,12 @@ class StripeProvider:
         if intent.currency != code:
             raise self._client.invalid("capture_order", "currency")
         path = f"v1/payment_intents/{segment(intent.id)}/capture"
-        # A key of this call alone: a second capture is refused by the payment's state.
-        self._client.post("capture_order", path, {"amount_to_capture": str(amount)}, Intent, key=new_id())
+        self._client.move("capture_order", path, {"amount_to_capture": str(amount)}, Intent)
 
     def release_order(self, reference: str, provider_order_id: str) -> None:
         """Let a hold go: cancel the payment of a session, which Stripe permits for a hold alone."""
         intent = self._held("release_order", reference, provider_order_id)
-        self._client.post("release_order", f"v1/payment_intents/{segment(intent.id)}/cancel", {}, Intent, key=new_id())
+        self._client.move("release_order", f"v1/payment_intents/{segment(intent.id)}/cancel", {}, Intent)
 
     def refund(self, request: RefundRequest) -> ProviderRefund:
         """Give money back, once per refund reference. It may still be on its way: only evidence says that it moved."""

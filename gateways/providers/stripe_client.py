@@ -6,7 +6,8 @@ Sources: https://docs.stripe.com/api/authentication, /versioning, /pagination, /
     402 a card's refusal, 400, 401, 403, 404    Refused
     409 another call with this key is running   Unavailable: asked again, the key gives its answer
     429 too many calls, or a lock               Unavailable
-    5xx, or no answer                           Unavailable: every POST of ours has a key, so it may be repeated
+    5xx, or no answer                           Unavailable, where our key lets the call be repeated at any time; for a
+                                                capture, a release or a cancel Unknown, when it was repeated at once
 
 A key keeps the first answer for at least 24 hours, a 500 included. So a stored 500 is heard again until somebody looks
 what became of it: `create_order` and `refund` do.
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel
 
-from contracts.ids import moment_of
+from contracts.ids import moment_of, new_id
 from gateways.errors import Refused, Unavailable, Unknown
 from gateways.http import Answer, Call, HttpClient, Limits, segment
 from gateways.providers.stripe_money import to_wire
@@ -34,6 +35,7 @@ WHOLE = "payment_intent.latest_charge.refunds"
 IDEMPOTENCY_ERROR = "idempotency_error"
 _NO_SUCH_THING = "resource_missing"
 _CONFLICT, _DEPENDENCY_FAILED = 409, 424
+_NOTHING_HAPPENED = frozenset({"no_connection", "rate_limit", "lock_timeout", "http_429"})
 
 _PAGE = "100"
 _MOST_PAGES = 50
@@ -87,6 +89,15 @@ class StripeClient:
         """Change something, once per key: so that a call without an answer may be repeated with all its parameters."""
         headers = {"idempotency-key": key}
         return self._http.ask(Call(operation, "POST", path, idempotent=True, form=form, headers=headers), model)
+
+    def move(self, operation: str, path: str, form: Mapping[str, str], model: type[ModelT]) -> Answer[ModelT]:
+        """Move something from one state to the next. Its key lasts for this call; afterwards its state guards it."""
+        try:
+            return self.post(operation, path, form, model, key=new_id())
+        except Unavailable as error:
+            if error.code in _NOTHING_HAPPENED:
+                raise
+            raise Unknown(error.detail, code=error.code, provider_request_id=error.provider_request_id) from error
 
     def every(self, operation: str, path: str, params: Mapping[str, str], model: type[Page[ItemT]]) -> Iterator[ItemT]:
         """Go through a list to its end, newest first. Unavailable when it has no end for us."""

@@ -15,7 +15,7 @@ from stripe import SignatureVerificationError, Webhook
 
 from contracts.evidence import Evidence, OrderState, TransactionKind
 from contracts.ids import new_id
-from gateways.errors import GatewayError, Refused, Unavailable
+from gateways.errors import GatewayError, Refused, Unavailable, Unknown
 from gateways.providers.base import CreateMode, OrderRequest, ProviderEvent, ProviderOrder, RefundRequest
 from gateways.providers.stripe import StripeProvider
 from sandbox.control import ProviderControl, eventually
@@ -426,6 +426,15 @@ def test_a_lost_capture_is_repeated_at_once_and_made_once(account: Open, name: s
     created = paid(provider)
     fault(provider, name, "payment_intents.capture")
     provider.capture_order(created.reference, created.provider_order_id, AMOUNT, "AMD")
+    assert money(evidence_of(provider, created)) == [("capture", AMOUNT)]
+
+
+def test_a_capture_that_is_lost_every_time_is_unknown(account: Open) -> None:
+    provider = account(options=TWO_PHASE)
+    created = paid(provider)
+    fault(provider, "timeout_after", "payment_intents.capture", times=3)
+    with pytest.raises(Unknown):
+        provider.capture_order(created.reference, created.provider_order_id, AMOUNT, "AMD")
     assert money(evidence_of(provider, created)) == [("capture", AMOUNT)]
 
 

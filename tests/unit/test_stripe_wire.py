@@ -1005,6 +1005,24 @@ def test_a_hold_is_captured_or_let_go_and_nothing_else_is() -> None:
         assert caught.value.code == "not_offered"
 
 
+@pytest.mark.parametrize("call", ["cancel_order", "capture_order", "release_order"])
+@pytest.mark.parametrize(
+    ("status", "code", "failure"),
+    [(500, "", Unknown), (503, "", Unknown), (409, "", Unknown), (429, "rate_limit", Unavailable)],
+)
+def test_a_move_whose_outcome_nobody_heard_is_unknown(
+    call: str, status: int, code: str, failure: type[GatewayError]
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json=HELD)
+        error = {"type": "api_error", "message": "?"} | ({"code": code} if code else {})
+        return httpx.Response(status, json={"error": error}, headers={"retry-after": "60"})
+
+    with pytest.raises(failure):
+        CALLS[call](adapter(answer, two_phase=True))
+
+
 def test_a_hold_in_another_currency_is_not_captured() -> None:
     handler, _ = answering(HELD)
     with pytest.raises(Refused) as caught:
