@@ -82,7 +82,7 @@ class StripeApi:
             Route(customer, self.show_page, methods=["GET"]),
             Route(customer, self.press_button, methods=["POST"]),
             Route(control, self.configure, methods=["PUT"]),
-            Route(control + "/orders/{reference}/act", self.act, methods=["POST"]),
+            Route(control + "/orders/{reference:path}/act", self.act, methods=["POST"]),
             Route(control + "/orders", self.dump, methods=["GET"]),
             Route(control + "/stats", self.stats, methods=["GET"]),
             Route(control + "/faults", self.faults, methods=["GET", "POST", "DELETE"]),
