@@ -14,17 +14,19 @@ POST /control/{merchant}/faults, GET, DELETE  faults on demand (sandbox.faults, 
 
 Documented, and often missed: a session has no PaymentIntent before the first try; a declined try leaves it open; its
 url is null when it has ended; a list takes no client_reference_id; sessions cannot be searched; a search is up to a
-minute late; Armenian is no locale; balance transactions are in the settlement currency; a key keeps a 500.
+minute late; Armenian is no locale; balance transactions are in the settlement currency; a key keeps a 500, and a 400
+once the endpoint had begun, while a 429 comes before keys are looked at (https://docs.stripe.com/error-low-level).
 
 ASSUMED or only observed by others, as the documentation leaves it open:
     an over-refund has no code; refusals for an object's state are kept under an idempotency key, 404 and those for
     parameters are not; 409 for a key in use has the type idempotency_error; words of messages in general
     error_500_before struck before the endpoint began and is not kept (setting keeps_errors_before), error_500_after is
-    a capture of a part shows the rest in the charge's amount_refunded, without a refund object, and a hold let go too
+    what a capture leaves is a refund OBJECT, counted in the charge's amount_refunded, that moves no balance; a hold let
+    go too; a refund of a whole hold lets it go, one of a part is refused
     a hold leaves payment_status unpaid, its capture makes it paid
     a session that ends cancels its PaymentIntent with the reason automatic
     a pending refund counts as refunded; one that fails or is canceled counts no more
-    a charge that is not captured or is disputed cannot be refunded; a dispute moves the balance with no fee
+    a disputed charge cannot be refunded; a dispute moves the balance with no fee
     the balance of a delayed method moves when it succeeds, and its ids begin with py_ and pyr_
     upper-case currencies are refused; a cursor that is not there is 400; 429 carries Retry-After, which the SDK reads
     search finds an object as it is now once it is old enough

@@ -27,6 +27,7 @@ class Merchant:
     further_webhook_secrets: Sequence[str] = ()  # while a secret is rolled, both sign
     enabled_events: Sequence[str] = ("*",)
     refund_status: str = "succeeded"  # of new refunds: or pending, requires_action
+    declines_capture: bool = False
     settlement_currency: str = ""  # of balance transactions; empty: the charge's own
     exchange_rate: float = 1.0
     fee_basis_points: int = 290

@@ -300,7 +300,9 @@ def test_a_hold_is_captured_in_part_once(shop: Open) -> None:
     assert (captured.status, captured.amount_received, captured.amount_capturable) == ("succeeded", 500_000, 0)
     read = here.read(held.id)
     charge = read.payment_intent.latest_charge
-    assert (charge.amount_captured, charge.amount_refunded, charge.refunds.data) == (500_000, AMOUNT - 500_000, [])
+    assert (charge.amount_captured, charge.amount_refunded, charge.refunded) == (500_000, AMOUNT - 500_000, False)
+    assert [(one.amount, one.balance_transaction) for one in charge.refunds.data] == [(AMOUNT - 500_000, None)]
+    assert [one.amount for one in here.sdk.balance_transactions.list().data] == [500_000]
     assert read.payment_status == "paid"
     with pytest.raises(stripe.InvalidRequestError) as again:
         here.sdk.payment_intents.capture(held.payment_intent.id)
@@ -320,6 +322,28 @@ def test_only_a_hold_of_a_session_can_be_canceled(shop: Open) -> None:
         0,
     )
     assert here.read(held.id).payment_status == "unpaid"
+
+
+def test_a_refund_of_a_whole_hold_lets_it_go(shop: Open) -> None:
+    here = shop()
+    held = here.paid(payment_intent_data={"capture_method": "manual"})
+    with pytest.raises(stripe.InvalidRequestError, match="partially refund an uncaptured"):
+        here.sdk.refunds.create({"payment_intent": held.payment_intent.id, "amount": 5})
+    refund = here.sdk.refunds.create({"payment_intent": held.payment_intent.id})
+    assert (refund.amount, refund.status) == (AMOUNT, "succeeded")
+    assert here.sdk.payment_intents.retrieve(held.payment_intent.id).status == "canceled"
+
+
+def test_a_capture_may_be_declined_and_a_key_keeps_that(shop: Open) -> None:
+    here = shop(declines_capture=True)
+    held = here.paid(payment_intent_data={"capture_method": "manual"})
+    with pytest.raises(stripe.CardError) as declined:
+        here.sdk.payment_intents.capture(held.payment_intent.id, options={"idempotency_key": "capture:1"})
+    assert (declined.value.http_status, declined.value.code) == (402, "card_declined")
+    here.configure(declines_capture=False)
+    with pytest.raises(stripe.CardError):
+        here.sdk.payment_intents.capture(held.payment_intent.id, options={"idempotency_key": "capture:1"})
+    assert here.sdk.payment_intents.capture(held.payment_intent.id).status == "succeeded"
 
 
 def test_a_hold_ends_by_itself(shop: Open) -> None:
@@ -479,6 +503,18 @@ def test_what_cannot_be_expanded_is_refused(shop: Open) -> None:
         with pytest.raises(stripe.InvalidRequestError) as refused:
             here.sdk.checkout.sessions.retrieve(session.id, {"expand": [path]})
         assert refused.value.param == "expand"
+
+
+def test_no_field_is_answered_that_the_sdk_does_not_know(shop: Open) -> None:
+    here = shop()
+    session = here.paid(actions=("decline", "pay", "refund", "dispute"), payment_method_types=["card"])
+    lists = (here.sdk.refunds, here.sdk.disputes, here.sdk.balance_transactions, here.sdk.events, here.sdk.charges)
+    answered = [session, session.payment_intent, *(one.list().data[0] for one in lists)]
+    unknown = {type(one).__name__: set(one.to_dict()) - set(type(one).__annotations__) for one in answered}
+    assert unknown == {
+        name: set()
+        for name in ("Session", "PaymentIntent", "Refund", "Dispute", "BalanceTransaction", "Event", "Charge")
+    }
 
 
 def test_card_and_customer_data_are_planted(shop: Open) -> None:
@@ -645,6 +681,16 @@ def test_the_sdk_tells_refusals_apart(shop: Open) -> None:
     stranger = stripe.StripeClient("sk_test_stranger", base_addresses={"api": here.url}).v1
     with pytest.raises(stripe.AuthenticationError):
         stranger.checkout.sessions.retrieve(session.id)
+
+
+@pytest.mark.parametrize(
+    "body", ["mode=payment&mode[a]=b", "mode[a]=b&mode=payment", "a" + "[b]" * 30 + "=1", "[=1", "]=[]"]
+)
+def test_a_form_that_means_nothing_is_refused(shop: Open, body: str) -> None:
+    answer = shop().http.post(
+        "checkout/sessions", content=body, headers={"content-type": "application/x-www-form-urlencoded"}
+    )
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
 def test_requests_are_forms_of_a_version_that_is_there(shop: Open) -> None:
