@@ -42,7 +42,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
 from urllib.parse import parse_qs
@@ -55,12 +55,13 @@ from starlette.routing import Route
 from sandbox import stripe_actions as actions
 from sandbox import stripe_payments as payments
 from sandbox.server import Refusal, json_body, listen, raw_body, refused, reply, require_key, serve, url_of
-from sandbox.stripe_books import NO_CAUSE, Books, Merchant
-from sandbox.stripe_calls import ENDPOINTS, OPERATIONS, Call, Endpoint
+from sandbox.stripe_books import Books, Merchant
+from sandbox.stripe_calls import ENDPOINTS, OPERATIONS, Endpoint
 from sandbox.stripe_events import API_VERSION
 from sandbox.stripe_form import WireError, decode
 from sandbox.stripe_objects import Object, new_id
 from sandbox.stripe_page import delayed_method, page, success_url
+from sandbox.stripe_run import Run, refusal
 
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.\w+)?")
 _OLDEST_VERSION = "2022-11-15"
@@ -121,50 +122,8 @@ class StripeApi:
                 raise WireError(message, status=403, code="permission_denied")  # ASSUMED: the code
             params = _params(request, raw)
         except WireError as error:
-            return _refused(error, new_id("req", 14))
-        return await self._gated(request, books, endpoint, id_, params)
-
-    async def _gated(
-        self, request: Request, books: Books, endpoint: Endpoint, id_: str, params: Mapping[str, Any]
-    ) -> Response:
-        """Answer a call as its key and the faults want it."""
-        key = request.headers.get("idempotency-key", "") if request.method == "POST" else ""
-        request_id, path = new_id("req", 14), request.path_params["path"]
-        asked, instead, executed = {}, None, list[Response]()
-        holds_key = False
-        try:
-            asked = endpoint.check(params)
-            kept = books.keys.begin(key, path, params) if key else None
-            instead, holds_key = (_replayed(kept, request_id), False) if kept else (None, bool(key))
-        except WireError as error:
-            instead = _refused(error, request_id)
-
-        def work() -> Response:
-            if instead is not None:
-                return instead
-            books.cause = {"id": request_id, "idempotency_key": key or None}
-            done, keeps = self._executed(endpoint, Call(books, id_, path, asked, self._public_url), request_id)
-            books.cause = NO_CAUSE
-            executed.extend([done] if keeps else [])
-            return done
-
-        response = None
-        try:
-            reference = _reference(books, id_, params)
-            response = _in_shape(await books.gate.pass_through(request, endpoint.name, reference, work), request_id)
-        finally:
-            if holds_key:
-                books.keys.end(key, _to_keep(books, executed, response))
-        response.headers["stripe-version"] = request.headers.get("stripe-version", API_VERSION)
-        return response
-
-    def _executed(self, endpoint: Endpoint, call: Call, request_id: str) -> tuple[Response, bool]:
-        """Return the answer, and whether an idempotency key keeps it."""
-        payments.lapse(call.books)
-        try:
-            return reply(200, endpoint.work(call), {"request-id": request_id}), True
-        except WireError as error:
-            return _refused(error, request_id), error.executed
+            return refusal(error, new_id("req", 14))
+        return await Run(books, endpoint, id_, request.path_params["path"], params, self._public_url).answer(request)
 
     def _authenticated(self, request: Request) -> Books:
         """Return the merchant whose secret key came, as bearer or as the name of basic authentication."""
@@ -299,47 +258,6 @@ def _params(request: Request, raw: bytes) -> dict[str, Any]:
     if raw and kind != "application/x-www-form-urlencoded":
         raise WireError("Invalid request (check that your POST content type is application/x-www-form-urlencoded).")
     return decode(raw.decode("utf-8", "replace"))
-
-
-def _reference(books: Books, id_: str, params: Mapping[str, Any]) -> str | None:
-    """Return the order that a call is about, for faults that name one."""
-    new = params.get("client_reference_id")
-    if isinstance(new, str):
-        return new
-    known = id_ or params.get("payment_intent") or params.get("charge")
-    return books.reference_of(known) if isinstance(known, str) else None
-
-
-def _refused(error: WireError, request_id: str) -> Response:
-    """Answer an error; 409 and what the SDK should know of retries are in a header that it reads."""
-    headers = {"request-id": request_id} | ({"stripe-should-retry": "true"} if error.status == 409 else {})
-    return reply(error.status, error.body(), headers)
-
-
-def _replayed(kept: Response, request_id: str) -> Response:
-    """Answer what the key keeps; observed: the first request's id is told too."""
-    headers = {"request-id": request_id, "idempotent-replayed": "true", "original-request": kept.headers["request-id"]}
-    return Response(kept.body, kept.status_code, headers, "application/json")
-
-
-def _in_shape(response: Response, request_id: str) -> Response:
-    """Put the faults' answers into Stripe's shape: https://docs.stripe.com/error-handling, /rate-limits."""
-    if response.status_code == 500 and response.body == b'{"error": "internal"}':
-        return _refused(WireError("An unknown error occurred.", status=500, type_="api_error"), request_id)
-    if response.status_code == 429:
-        told = reply(429, WireError("Request rate limit exceeded.", code="rate_limit").body())
-        told.headers["retry-after"] = response.headers["retry-after"]
-        told.headers["stripe-rate-limited-reason"] = "global-rate"
-        return told
-    return response
-
-
-def _to_keep(books: Books, executed: list[Response], response: Response | None) -> Response | None:
-    """Return what an idempotency key keeps: what was executed, but a 500 if that was answered."""
-    is_500 = response is not None and response.status_code == 500
-    if is_500 and (executed or books.merchant.keeps_errors_before):
-        return response
-    return executed[0] if executed else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

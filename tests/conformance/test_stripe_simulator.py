@@ -171,6 +171,17 @@ def test_a_declined_try_leaves_the_session_open_and_its_intent_is_used_again(sho
     ]
 
 
+def test_a_customer_may_go_back_and_change_nothing(shop: Open) -> None:
+    here = shop()
+    session = here.session(locale="ru", payment_method_types=["card", "sepa_debit"])
+    assert "Оплатить" in httpx.get(session.url, trust_env=False).text
+    answer = httpx.post(session.url, data={"action": "abandon"}, trust_env=False)
+    assert answer.headers["location"] == "https://shop.example/cancel"
+    read = here.read(session.id)
+    assert (read.status, read.payment_intent) == ("open", None)
+    assert httpx.get(f"{here.url}/c/pay/cs_test_none", trust_env=False).status_code == 404
+
+
 def test_only_an_open_session_can_be_expired(shop: Open) -> None:
     here = shop()
     session, paid = here.session(), here.paid()
@@ -639,6 +650,22 @@ def test_too_many_requests_are_told_in_stripes_way(shop: Open) -> None:
     headers = limited.value.headers or {}
     assert (headers["retry-after"], headers["stripe-rate-limited-reason"]) == ("3", "global-rate")
     assert here.session(key="create:1").status == "open"
+
+
+def test_a_fault_strikes_the_calls_of_one_order(shop: Open) -> None:
+    here = shop()
+    struck, spared = here.paid(), here.paid()
+    here.fault("error_500_after", operation="refunds.create", reference=struck.client_reference_id)
+    assert here.sdk.refunds.create({"payment_intent": spared.payment_intent.id}).status == "succeeded"
+    with pytest.raises(stripe.APIError):
+        here.sdk.refunds.create({"charge": struck.payment_intent.latest_charge.id})
+    assert len(here.sdk.refunds.list({"payment_intent": struck.payment_intent.id}).data) == 1
+
+
+def test_the_balance_is_what_the_movements_come_to(shop: Open) -> None:
+    here = shop(fee_basis_points=100)
+    here.paid()
+    assert [(one.currency, one.amount) for one in here.sdk.balance.retrieve().pending] == [("amd", 1_485_000)]
 
 
 def test_half_an_answer_is_no_answer(shop: Open) -> None:
