@@ -156,8 +156,9 @@ class StripeApi:
         if pressed == "decline":
             payments.decline(books, session)
             return page(session, declined=True)
-        if pressed in {"pay", "pay_later"}:
-            payments.pay(books, session, {"method": delayed_method(session) if pressed == "pay_later" else "card"})
+        method = {"pay": "card", "pay_later": delayed_method(session)}.get(pressed)
+        if method:
+            payments.pay(books, session, {"method": method})
             return RedirectResponse(success_url(session), 303, {"cache-control": "no-store"})
         return page(session)
 
@@ -194,6 +195,8 @@ class StripeApi:
             return reply(200, actions.dumped(books, session, self._public_url))
         except WireError as error:
             return reply(409, {"error": error.body()["error"].get("code", "refused"), "detail": str(error)})
+        except (KeyError, TypeError, ValueError) as error:
+            return reply(400, {"error": "invalid_request", "detail": f"an option of {action}: {error!r}"})
 
     async def dump(self, request: Request) -> Response:
         """Return every session with its page and all that came of it."""

@@ -203,7 +203,12 @@ def test_an_expired_session_cancels_the_intent_of_a_declined_try(shop: Open) -> 
 
 
 def test_a_session_of_nothing_needs_no_payment(shop: Open) -> None:
-    assert shop().session(amount=0).payment_status == "no_payment_required"
+    here = shop()
+    session = here.session(amount=0)
+    assert session.payment_status == "no_payment_required"
+    here.act(session.id, "pay")
+    done = here.read(session.id)
+    assert (done.status, done.payment_status, done.payment_intent) == ("complete", "no_payment_required", None)
 
 
 @pytest.mark.parametrize(
@@ -832,8 +837,9 @@ def test_an_order_is_played_by_our_reference_and_dumped(shop: Open, process: Sim
     )
     assert told["session"]["presentment_details"]["presentment_currency"] == "usd"
     assert order["pay_url"].endswith(session.id)
-    with pytest.raises(ControlError, match="action is one of"):
-        here.act("INV/17", "dance")
+    for action, options in (("dance", {}), ("pay", {"method": "shells"}), ("backdate", {}), ("repeat_event", {})):
+        with pytest.raises(ControlError, match=r"action is one of|method is card|an option of|no event of that type"):
+            here.act("INV/17", action, **options)
 
 
 def test_an_answer_can_be_changed_to_see_who_believes_it(shop: Open) -> None:
