@@ -14,17 +14,19 @@ POST /control/{merchant}/faults, GET, DELETE  faults on demand (sandbox.faults, 
 
 Documented, and often missed: a session has no PaymentIntent before the first try; a declined try leaves it open; its
 url is null when it has ended; a list takes no client_reference_id; sessions cannot be searched; a search is up to a
-minute late; Armenian is no locale; balance transactions are in the settlement currency; a key keeps a 500.
+minute late; Armenian is no locale; balance transactions are in the settlement currency; a key keeps a 500, and a 400
+once the endpoint had begun, while a 429 comes before keys are looked at (https://docs.stripe.com/error-low-level).
 
 ASSUMED or only observed by others, as the documentation leaves it open:
     an over-refund has no code; refusals for an object's state are kept under an idempotency key, 404 and those for
     parameters are not; 409 for a key in use has the type idempotency_error; words of messages in general
     error_500_before struck before the endpoint began and is not kept (setting keeps_errors_before), error_500_after is
-    a capture of a part shows the rest in the charge's amount_refunded, without a refund object, and a hold let go too
+    what a capture leaves is a refund OBJECT, counted in the charge's amount_refunded, that moves no balance; a hold let
+    go too; a refund of a whole hold lets it go, one of a part is refused
     a hold leaves payment_status unpaid, its capture makes it paid
     a session that ends cancels its PaymentIntent with the reason automatic
     a pending refund counts as refunded; one that fails or is canceled counts no more
-    a charge that is not captured or is disputed cannot be refunded; a dispute moves the balance with no fee
+    a disputed charge cannot be refunded; a dispute moves the balance with no fee
     the balance of a delayed method moves when it succeeds, and its ids begin with py_ and pyr_
     upper-case currencies are refused; a cursor that is not there is 400; 429 carries Retry-After, which the SDK reads
     search finds an object as it is now once it is old enough
@@ -40,7 +42,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
 from urllib.parse import parse_qs
@@ -53,12 +55,13 @@ from starlette.routing import Route
 from sandbox import stripe_actions as actions
 from sandbox import stripe_payments as payments
 from sandbox.server import Refusal, json_body, listen, raw_body, refused, reply, require_key, serve, url_of
-from sandbox.stripe_books import NO_CAUSE, Books, Merchant
-from sandbox.stripe_calls import ENDPOINTS, OPERATIONS, Call, Endpoint
+from sandbox.stripe_books import Books, Merchant
+from sandbox.stripe_calls import ENDPOINTS, OPERATIONS, Endpoint
 from sandbox.stripe_events import API_VERSION
 from sandbox.stripe_form import WireError, decode
 from sandbox.stripe_objects import Object, new_id
 from sandbox.stripe_page import delayed_method, page, success_url
+from sandbox.stripe_run import Run, refusal
 
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.\w+)?")
 _OLDEST_VERSION = "2022-11-15"
@@ -82,7 +85,7 @@ class StripeApi:
             Route(customer, self.show_page, methods=["GET"]),
             Route(customer, self.press_button, methods=["POST"]),
             Route(control, self.configure, methods=["PUT"]),
-            Route(control + "/orders/{reference}/act", self.act, methods=["POST"]),
+            Route(control + "/orders/{reference:path}/act", self.act, methods=["POST"]),
             Route(control + "/orders", self.dump, methods=["GET"]),
             Route(control + "/stats", self.stats, methods=["GET"]),
             Route(control + "/faults", self.faults, methods=["GET", "POST", "DELETE"]),
@@ -119,50 +122,8 @@ class StripeApi:
                 raise WireError(message, status=403, code="permission_denied")  # ASSUMED: the code
             params = _params(request, raw)
         except WireError as error:
-            return _refused(error, new_id("req", 14))
-        return await self._gated(request, books, endpoint, id_, params)
-
-    async def _gated(
-        self, request: Request, books: Books, endpoint: Endpoint, id_: str, params: Mapping[str, Any]
-    ) -> Response:
-        """Answer a call as its key and the faults want it."""
-        key = request.headers.get("idempotency-key", "") if request.method == "POST" else ""
-        request_id, path = new_id("req", 14), request.path_params["path"]
-        asked, instead, executed = {}, None, list[Response]()
-        holds_key = False
-        try:
-            asked = endpoint.check(params)
-            kept = books.keys.begin(key, path, params) if key else None
-            instead, holds_key = (_replayed(kept, request_id), False) if kept else (None, bool(key))
-        except WireError as error:
-            instead = _refused(error, request_id)
-
-        def work() -> Response:
-            if instead is not None:
-                return instead
-            books.cause = {"id": request_id, "idempotency_key": key or None}
-            done, keeps = self._executed(endpoint, Call(books, id_, path, asked, self._public_url), request_id)
-            books.cause = NO_CAUSE
-            executed.extend([done] if keeps else [])
-            return done
-
-        response = None
-        try:
-            reference = _reference(books, id_, params)
-            response = _in_shape(await books.gate.pass_through(request, endpoint.name, reference, work), request_id)
-        finally:
-            if holds_key:
-                books.keys.end(key, _to_keep(books, executed, response))
-        response.headers["stripe-version"] = request.headers.get("stripe-version", API_VERSION)
-        return response
-
-    def _executed(self, endpoint: Endpoint, call: Call, request_id: str) -> tuple[Response, bool]:
-        """Return the answer, and whether an idempotency key keeps it."""
-        payments.lapse(call.books)
-        try:
-            return reply(200, endpoint.work(call), {"request-id": request_id}), True
-        except WireError as error:
-            return _refused(error, request_id), error.executed
+            return refusal(error, new_id("req", 14))
+        return await Run(books, endpoint, id_, request.path_params["path"], params, self._public_url).answer(request)
 
     def _authenticated(self, request: Request) -> Books:
         """Return the merchant whose secret key came, as bearer or as the name of basic authentication."""
@@ -195,8 +156,9 @@ class StripeApi:
         if pressed == "decline":
             payments.decline(books, session)
             return page(session, declined=True)
-        if pressed in {"pay", "pay_later"}:
-            payments.pay(books, session, {"method": delayed_method(session) if pressed == "pay_later" else "card"})
+        method = {"pay": "card", "pay_later": delayed_method(session)}.get(pressed)
+        if method:
+            payments.pay(books, session, {"method": method})
             return RedirectResponse(success_url(session), 303, {"cache-control": "no-store"})
         return page(session)
 
@@ -233,6 +195,8 @@ class StripeApi:
             return reply(200, actions.dumped(books, session, self._public_url))
         except WireError as error:
             return reply(409, {"error": error.body()["error"].get("code", "refused"), "detail": str(error)})
+        except (KeyError, TypeError, ValueError) as error:
+            return reply(400, {"error": "invalid_request", "detail": f"an option of {action}: {error!r}"})
 
     async def dump(self, request: Request) -> Response:
         """Return every session with its page and all that came of it."""
@@ -297,47 +261,6 @@ def _params(request: Request, raw: bytes) -> dict[str, Any]:
     if raw and kind != "application/x-www-form-urlencoded":
         raise WireError("Invalid request (check that your POST content type is application/x-www-form-urlencoded).")
     return decode(raw.decode("utf-8", "replace"))
-
-
-def _reference(books: Books, id_: str, params: Mapping[str, Any]) -> str | None:
-    """Return the order that a call is about, for faults that name one."""
-    new = params.get("client_reference_id")
-    if isinstance(new, str):
-        return new
-    known = id_ or params.get("payment_intent") or params.get("charge")
-    return books.reference_of(known) if isinstance(known, str) else None
-
-
-def _refused(error: WireError, request_id: str) -> Response:
-    """Answer an error; 409 and what the SDK should know of retries are in a header that it reads."""
-    headers = {"request-id": request_id} | ({"stripe-should-retry": "true"} if error.status == 409 else {})
-    return reply(error.status, error.body(), headers)
-
-
-def _replayed(kept: Response, request_id: str) -> Response:
-    """Answer what the key keeps; observed: the first request's id is told too."""
-    headers = {"request-id": request_id, "idempotent-replayed": "true", "original-request": kept.headers["request-id"]}
-    return Response(kept.body, kept.status_code, headers, "application/json")
-
-
-def _in_shape(response: Response, request_id: str) -> Response:
-    """Put the faults' answers into Stripe's shape: https://docs.stripe.com/error-handling, /rate-limits."""
-    if response.status_code == 500 and response.body == b'{"error": "internal"}':
-        return _refused(WireError("An unknown error occurred.", status=500, type_="api_error"), request_id)
-    if response.status_code == 429:
-        told = reply(429, WireError("Request rate limit exceeded.", code="rate_limit").body())
-        told.headers["retry-after"] = response.headers["retry-after"]
-        told.headers["stripe-rate-limited-reason"] = "global-rate"
-        return told
-    return response
-
-
-def _to_keep(books: Books, executed: list[Response], response: Response | None) -> Response | None:
-    """Return what an idempotency key keeps: what was executed, but a 500 if that was answered."""
-    is_500 = response is not None and response.status_code == 500
-    if is_500 and (executed or books.merchant.keeps_errors_before):
-        return response
-    return executed[0] if executed else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

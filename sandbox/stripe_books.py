@@ -27,6 +27,7 @@ class Merchant:
     further_webhook_secrets: Sequence[str] = ()  # while a secret is rolled, both sign
     enabled_events: Sequence[str] = ("*",)
     refund_status: str = "succeeded"  # of new refunds: or pending, requires_action
+    declines_capture: bool = False
     settlement_currency: str = ""  # of balance transactions; empty: the charge's own
     exchange_rate: float = 1.0
     fee_basis_points: int = 290
@@ -120,7 +121,8 @@ class Books:
         about = told["data"]["object"]
         fault = self.faults.pick("events", self.reference_of(about.get("payment_intent") or about["id"]))
         active = [one for one in (self.merchant.webhook_secret, *self.merchant.further_webhook_secrets) if one]
-        self.sender.send(self.merchant.webhook_url, active, told, fault)
+        if self.merchant.webhook_url:
+            self.sender.send(self.merchant.webhook_url, active, told, fault)
 
     def move(self, source: Object, kind: str, amount: int) -> Object:
         """Move the balance, with the fee of a payment, in the settlement currency; return the transaction."""

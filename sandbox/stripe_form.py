@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 Check = Callable[[Any, str], Any]
 """Takes a decoded value and the parameter's name, and gives the value in its type. Raises WireError."""
 
+_DEEPEST = 20
 MAX_METADATA_KEYS, MAX_METADATA_KEY, MAX_METADATA_VALUE = 50, 40, 500  # https://docs.stripe.com/api/metadata
 
 
@@ -54,7 +55,13 @@ def lacking(param: str) -> WireError:
 def decode(encoded: str) -> dict[str, Any]:
     """Return a form as nested dicts and lists: a[b]=1&c[0][d]=2&e[]=3."""
     tree: dict[str, Any] = {}
-    for name, value in parse_qsl(encoded, keep_blank_values=True, max_num_fields=5000):
+    try:
+        pairs = parse_qsl(encoded, keep_blank_values=True, max_num_fields=5000)
+    except ValueError:
+        raise WireError("Too many parameters.") from None
+    for name, value in pairs:
+        if name.count("[") > _DEEPEST:
+            raise WireError("Parameters are nested too deeply.")
         _put(tree, name, value)
     return {name: _with_lists(value) for name, value in tree.items()}
 

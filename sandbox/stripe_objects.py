@@ -86,7 +86,7 @@ def session(asked: Mapping[str, Any], items: list[Object], public_url: str) -> O
         "subscription": None,
         "success_url": asked["success_url"],
         "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
-        "ui_mode": "hosted_page",
+        "ui_mode": asked.get("ui_mode", "hosted_page"),
         "url": f"{public_url}/c/pay/{id_}",
         "_line_items": items,
         "_intent_data": asked.get("payment_intent_data", {}),

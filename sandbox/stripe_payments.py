@@ -51,6 +51,12 @@ def pay(books: Books, session: Object, told: Mapping[str, Any]) -> None:
     that the customer saw (adaptive pricing).
     """
     method = str(told.get("method", "card"))
+    if method not in {"card", *objects.DELAYED}:
+        raise WireError(f"method is card or one of {', '.join(objects.DELAYED)}")
+    if session["status"] == "open" and session["payment_status"] == "no_payment_required":
+        session |= {"status": "complete", "url": None, "customer_details": _customer(session)}
+        books.tell("checkout.session.completed", session)
+        return
     intent = _first_or_next_try(books, session)
     if "amount_minor" in told:
         intent["amount"] = int(told["amount_minor"])
@@ -101,10 +107,12 @@ def capture(books: Books, intent: Object, amount: int | None) -> None:
         message = "The amount to capture is greater than the amount that can be captured."
         raise WireError(message, code="amount_too_large", param="amount_to_capture", executed=True)
     check_amount(wanted, intent["currency"], "amount_to_capture")
+    if books.merchant.declines_capture:  # https://docs.stripe.com/api/errors: 402, parameters valid, yet it failed
+        error = {"type_": "card_error", "code": "card_declined", "decline_code": "generic_decline"}
+        raise WireError("Your card was declined.", status=402, executed=True, **error)
     charge = books.find("charge", intent["latest_charge"])
-    # Observed: what a capture leaves is shown as refunded on the charge. ASSUMED: without a refund object.
-    charge["amount_refunded"] = charge["amount"] - wanted
     _take(books, intent, charge, wanted)
+    _release(books, charge, charge["amount"] - wanted)
     books.tell("charge.captured", charge)
     books.tell("payment_intent.succeeded", intent)
     _settle_session(books.find("checkout.session", intent["_session"]), intent)
@@ -133,6 +141,8 @@ def refund(books: Books, charge: Object, asked: Mapping[str, Any]) -> Object:
     amount = asked.get("amount", left)
     _check_refundable(charge, amount, left)
     check_amount(amount, charge["currency"], "amount")
+    if not charge["captured"]:
+        return _cancel(books, books.find("payment_intent", charge["payment_intent"]), None)
     new = books.add(objects.refund(charge, amount, asked.get("reason"), asked.get("metadata", {})))
     new["status"] = books.merchant.refund_status
     if new["status"] == "pending":
@@ -247,21 +257,38 @@ def _fail(books: Books, intent: Object, charge: Object, code: str, reason: str) 
     books.tell("payment_intent.payment_failed", intent)
 
 
-def _cancel(books: Books, intent: Object, reason: str | None) -> None:
-    held = intent["status"] == "requires_capture"
+def _cancel(books: Books, intent: Object, reason: str | None) -> Object:
+    """Cancel an intent and let its hold go; return the refund of the hold, or the intent that had none."""
+    held, released = intent["status"] == "requires_capture", intent
     intent |= {"status": "canceled", "canceled_at": now(), "cancellation_reason": reason, "amount_capturable": 0}
-    if held:  # [intents, cancel]: "automatically refunded". ASSUMED: shown on the charge, without a refund object
+    if held:
         charge = books.find("charge", intent["latest_charge"])
-        charge |= {"refunded": True, "amount_refunded": charge["amount"]}
-        books.tell("charge.expired" if reason == "automatic" else "charge.refunded", charge)
+        released = _release(books, charge, charge["amount"])
+        if reason == "automatic":
+            books.tell("charge.expired", charge)
     books.tell("payment_intent.canceled", intent)
+    return released
+
+
+def _release(books: Books, charge: Object, amount: int) -> Object:
+    """Give back what was held and never taken.
+
+    [intents, cancel]: it "is automatically refunded". Observed: a capture of a part too leaves a refund OBJECT, and the
+    charge's amount_refunded counts it, although no money has moved. ASSUMED: its events, and that it moves no balance.
+    """
+    new = objects.refund(charge, amount, None, {})
+    if amount:
+        books.add(new)
+        _count_refund(charge, amount)
+        books.tell("refund.created", new)
+        books.tell("charge.refunded", charge)
+    return new
 
 
 def _check_refundable(charge: Object, amount: int, left: int) -> None:
     id_ = charge["id"]
-    if not charge["captured"] or charge["status"] != "succeeded":
-        message = f"Charge {id_} cannot be refunded: it is not captured."  # ASSUMED: refused, with this code
-        raise WireError(message, code="charge_not_refundable", executed=True)
+    if charge["status"] != "succeeded":  # ASSUMED: the code
+        raise WireError(f"Charge {id_} did not succeed.", code="charge_not_refundable", executed=True)
     if charge["disputed"]:  # https://docs.stripe.com/error-codes#charge-disputed
         raise WireError(
             f"Charge {id_} has been charged back; cannot issue a refund.", code="charge_disputed", executed=True
@@ -269,6 +296,8 @@ def _check_refundable(charge: Object, amount: int, left: int) -> None:
     if left <= 0:
         message = f"Charge {id_} has already been refunded."
         raise WireError(message, code="charge_already_refunded", executed=True)
+    if not charge["captured"] and amount != left:  # observed
+        raise WireError("You cannot partially refund an uncaptured charge.", param="amount", executed=True)
     if amount > left:  # observed: no code
         message = f"Refund amount ({amount}) is greater than unrefunded amount on charge ({left})"
         raise WireError(message, param="amount", executed=True)
