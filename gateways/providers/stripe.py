@@ -4,7 +4,7 @@ Written from Stripe's public documentation, https://docs.stripe.com/api (version
 in the modules beside this one; docs/reference/providers/stripe.md lists what is assumed. Traps that shape this file:
 
     a key is kept 24 hours     the same key makes a second session afterwards: so an older order is searched first
-    other parameters, one key  refused (idempotency_error), and an expiry counts from now: then the first is searched
+    other parameters, one key  refused (idempotency_error), and an expiry is a moment: then the first is searched
     a session lives a day      30 minutes at the least, so it may outlive its link, and is expired with it
     complete is not paid       payment_status and the payment's own status tell: a debit may fail days later
     requires_capture           a hold: it is no payment until it is captured
@@ -135,6 +135,7 @@ class StripeProvider:
 
     def capture_order(self, reference: str, provider_order_id: str, amount_minor: int, currency: str) -> None:
         """Capture held money, all of it or a part; what is left is let go. Refused where nothing is held."""
+        self._require_holds("capture_order")
         amount, code = self._client.money("capture_order", amount_minor, currency)
         intent = self._held("capture_order", reference, provider_order_id)
         if intent.currency != code:
@@ -144,6 +145,7 @@ class StripeProvider:
 
     def release_order(self, reference: str, provider_order_id: str) -> None:
         """Let a hold go: cancel the payment of a session, which Stripe permits for a hold alone."""
+        self._require_holds("release_order")
         intent = self._held("release_order", reference, provider_order_id)
         self._client.move("release_order", f"v1/payment_intents/{segment(intent.id)}/cancel", {}, Intent)
 
@@ -186,10 +188,12 @@ class StripeProvider:
         """Release connections."""
         self._client.close()
 
-    def _held(self, operation: str, reference: str, provider_order_id: str) -> Intent:
-        """Return the payment that is held. Looked at first: what was captured must not be let go."""
+    def _require_holds(self, operation: str) -> None:
         if not self._two_phase:
             raise self._client.refused(operation, "not offered by this account", "not_offered")
+
+    def _held(self, operation: str, reference: str, provider_order_id: str) -> Intent:
+        """Return the payment that is held. Looked at first: what was captured must not be let go."""
         answer = self._client.session(operation, reference, provider_order_id)
         intent = intent_of(answer.body) if answer else None
         if intent is None or intent.status != "requires_capture":

@@ -2,7 +2,7 @@
 
 Sources: https://docs.stripe.com/api/checkout/sessions/create and /list, https://docs.stripe.com/api/idempotent_requests.
 A key gives its first answer again for 24 hours at the least, then the same key makes another session; with other
-parameters it is refused (`idempotency_error`), and an expiry counts from now, so a repeat has other parameters. A
+parameters it is refused (`idempotency_error`), and an expiry is a moment, so a later repeat has other parameters. A
 session that nobody was told the page of is paid by nobody: so one too many does no harm.
 """
 
@@ -21,6 +21,7 @@ from gateways.providers.stripe_wire import REFERENCE, Session, moment
 # "It can be anywhere from 30 minutes to 24 hours after Checkout Session creation"; clocks differ a little.
 SHORTEST, LONGEST = timedelta(minutes=30), timedelta(hours=24)
 _MARGIN = timedelta(minutes=2)
+_FRESH = timedelta(minutes=1)
 _KEY_IS_SURE = timedelta(hours=20)
 _LONGEST_REFERENCE = 200
 _LONGEST_DESCRIPTION = 250
@@ -74,7 +75,6 @@ class Orders:
             raise self.client.invalid("create_order", "return_url")
         amount, currency = self.client.money("create_order", order.amount_minor, order.currency)
         words = _CONTROLS.sub(" ", order.description if self.describe else "").strip()[:_LONGEST_DESCRIPTION]
-        life = min(max(order.expires_in, SHORTEST + _MARGIN), LONGEST - _MARGIN)
         hold = {"payment_intent_data[capture_method]": "manual"} if self.two_phase else {}
         return {
             "mode": "payment",
@@ -93,7 +93,7 @@ class Orders:
             "success_url": order.return_url,
             "cancel_url": order.return_url,
             "locale": self._locale(order.locale),
-            "expires_at": str(int((datetime.now(UTC) + life).timestamp())),
+            "expires_at": str(int(_end(order).timestamp())),
         }
 
     def _locale(self, ours: str) -> str:
@@ -126,6 +126,16 @@ class Orders:
         asked = self.client.money("create_order", order.amount_minor, order.currency)
         if (session.amount_total, session.currency) != asked:
             raise self.client.unknown("create_order", "the session asks for other money", "other_amount")
+
+
+def _end(order: OrderRequest) -> datetime:
+    """Return when a session ends, within what Stripe takes.
+
+    A fresh reference counts from its own moment, so that calls one after another, or at once, have one expiry.
+    """
+    now, made = datetime.now(UTC), moment_of(order.reference)
+    begins = made if made is not None and now - _FRESH < made <= now else now
+    return begins + min(max(order.expires_in, SHORTEST + _MARGIN), LONGEST - _MARGIN)
 
 
 def found_order(session: Session, reference: str, request: str | None) -> ProviderOrder:
