@@ -11,7 +11,7 @@ https://docs.stripe.com/checkout/fulfillment. Ids of transactions are Stripe's o
     dp_...:txn_...           a dispute's movement of the balance: a chargeback where it left, money in where it returned
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from contracts.evidence import Evidence, OrderState, ProviderTransaction, TransactionKind
@@ -24,8 +24,8 @@ _RETURNED = frozenset({"failed", "canceled"})
 
 def evidence(
     session: Session,
-    refunds: Iterable[Refund],
-    disputes: Iterable[Dispute],
+    refunds: Sequence[Refund],
+    disputes: Sequence[Dispute],
     *,
     reference: str,
     asked_at: datetime,
@@ -33,7 +33,9 @@ def evidence(
 ) -> Evidence:
     """Return the whole word on one order. Refused when it speaks of money that we do not know."""
     state, retryable = state_of(session)
-    moved = [*_captures(session), *_refunds(refunds, asked_at), *_disputed(disputes)]
+    charge = charge_of(intent_of(session))
+    given_back = _real(charge, refunds) if charge else []
+    moved = [*_captures(session), *_refunds(given_back, asked_at), *_disputed(disputes)]
     return Evidence(
         reference=reference,
         provider_order_id=session.id,
@@ -108,6 +110,21 @@ def _captures(session: Session) -> list[ProviderTransaction]:
         moment(charge.created),
         cumulative=intent.capture_method == "manual",
     )
+
+
+def _real(charge: Charge, refunds: Sequence[Refund]) -> list[Refund]:
+    """Leave out what shows that a hold was let go, in whole or in part: no money had come.
+
+    Observed (https://github.com/solidusio/solidus_stripe/pull/268): a capture of a part leaves a refund of the rest,
+    which counts as refunded on the charge. It is told from one of captured money by its amount, and by what Stripe's
+    reference says of `balance_transaction`: the impact on the balance, of which it has none.
+    """
+    if not charge.captured:
+        return []
+    rest = charge.amount - charge.amount_captured
+    let_go = [one for one in refunds if not one.left and one.amount == rest]
+    oldest = min(let_go, key=lambda one: one.created, default=None)
+    return [one for one in refunds if one is not oldest]
 
 
 def _refunds(refunds: Iterable[Refund], asked_at: datetime) -> list[ProviderTransaction]:

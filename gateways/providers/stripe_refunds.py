@@ -30,7 +30,8 @@ class Refunds:
             raise self._client.refused("refund", "no such order", "order_not_found")
         intent = intent_of(answer.body)
         charge = charge_of(intent)
-        if intent is None or charge is None:
+        # Stripe would let a hold go instead, and what is pending has not come.
+        if intent is None or charge is None or charge.status != "succeeded" or not charge.captured:
             raise self._client.refused("refund", "nothing was paid", "not_paid")
         if charge.currency != code:
             raise self._client.invalid("refund", "currency")

@@ -60,7 +60,8 @@ class Refund(Thing):
     currency: Word
     created: Seconds
     metadata: Metadata = Field(default_factory=dict)
-    # It left Stripe's balance of ours and came back, as the customer's bank would not have it.
+    # It left our balance at Stripe; and it came back, as the customer's bank would not have it.
+    left: IsThere = Field(default=False, alias="balance_transaction")
     came_back: IsThere = Field(default=False, alias="failure_balance_transaction")
 
 
@@ -76,6 +77,7 @@ class Charge(Thing):
 
     status: Word
     captured: StrictBool
+    amount: Amount
     amount_captured: Amount
     currency: Word
     created: Seconds

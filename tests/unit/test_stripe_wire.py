@@ -270,6 +270,23 @@ def test_only_a_refund_that_succeeded_moved() -> None:
     assert money(found) == [("capture", "pi_1", 10_000), ("refund", "re_2", 4_000), ("refund", "re_8", 4_000)]
 
 
+def test_what_a_capture_of_a_part_leaves_is_no_refund() -> None:
+    charge = charge_body(amount_captured=6_000)
+    held = {"payment_intent": intent_body(capture_method="manual", latest_charge=charge)}
+    rest, real = refund_body(1), refund_body(2, balance_transaction="txn_2")
+    found = read([real, rest], **held)
+    assert money(found) == [("capture", "pi_1", 6_000), ("refund", "re_2", 4_000)]
+    # A second one without a word of the balance is money, and so is any other amount.
+    assert money(read([rest, refund_body(3), refund_body(4, amount=1)], **held))[1:] == [
+        ("refund", "re_3", 4_000),
+        ("refund", "re_4", 1),
+    ]
+    # Of a hold that was let go altogether nothing had come.
+    let_go = charge_body(captured=False, amount_captured=0)
+    canceled = intent_body(status="canceled", capture_method="manual", latest_charge=let_go)
+    assert read([refund_body(1, amount=10_000)], payment_intent=canceled).transactions == ()
+
+
 def test_a_refund_that_failed_later_came_back() -> None:
     found = read([refund_body(1, status="failed", failure_balance_transaction="txn_9")])
     assert money(found)[1:] == [("refund", "re_1", 4_000), ("capture", "re_1:returned", 4_000)]
@@ -1076,6 +1093,8 @@ def test_trap_8_a_refund_that_is_there_already_is_not_made_again(
     [
         (session_body(payment_intent=None), WISH, "not_paid"),
         (session_body(payment_intent=intent_body(latest_charge=None)), WISH, "not_paid"),
+        (session_body(payment_intent=intent_body(latest_charge=charge_body(captured=False))), WISH, "not_paid"),
+        (session_body(payment_intent=intent_body(latest_charge=charge_body(status="pending"))), WISH, "not_paid"),
         (session_body(), RefundRequest("r", "N-1", "cs_test_1", 1, "USD"), "invalid_request"),
         (session_body(), RefundRequest("r", "N-1", "cs_test_1", 0, "AMD"), "invalid_request"),
         (session_body(), RefundRequest("r", "N-1", "cs_test_1", -1, "AMD"), "invalid_request"),
