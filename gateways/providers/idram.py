@@ -55,7 +55,7 @@ class IdramProvider:
         webhook_secrets: tuple[str, ...] = (),
         rec_account: str | int = "",
         email: str = "",
-        settle: timedelta | str = timedelta(seconds=60),
+        settle: timedelta | str = timedelta(minutes=5),
         zone: str = "Asia/Yerevan",
         describe: bool = True,
         transport: httpx.BaseTransport | None = None,
@@ -63,8 +63,9 @@ class IdramProvider:
         """`webhook_secrets` are the SECRET_KEY, several in a change; `api_key` and `transport` have no use here.
 
         `rec_account`: the merchant's IdramID. `email`: where Idram writes when it did not hear OK after a payment.
-        `settle`: how long after a yes to a precheck nobody else is told yes. Without `describe` only our reference is
-        sent as description. ValueError says what is wrong.
+        `settle`: how long after a yes to a precheck nobody else is told yes. Long, since a precheck comes right before
+        money moves, so that a second one means a second payment. Without `describe` only our reference is sent as
+        description. ValueError says what is wrong.
         """
         account = str(rec_account)
         _require(account.isascii() and account.isalnum(), name, "rec_account is your IdramID: digits")
