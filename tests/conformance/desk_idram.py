@@ -1,12 +1,10 @@
 """The desk of Idram: a merchant at the simulated wallet `sandbox.idram`, and his RESULT_URL."""
 
-import atexit
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -17,33 +15,22 @@ from gateways.providers.base import OrderRequest, ProviderOrder
 from gateways.providers.idram import IdramProvider
 from sandbox.control import ProviderControl, eventually
 from sandbox.idram_bills import PLANTED
-from sandbox.launch import SimulatorProcess
-from tests.conformance.desk import Desk, Documented
+from tests.conformance.desk import Desk, Documented, running
 from tests.conformance.idram_door import IdramDoor
 from tests.conformance.receiver import Received
 
 SECRET = "secret-key-of-the-merchant"
 
 
-@cache
-def _process() -> SimulatorProcess:
-    """Return the wallet, started once; it ends with the tests."""
-    process = SimulatorProcess("idram").start()
-    atexit.register(process.stop)
-    return process
-
-
 class IdramDesk(Desk):
     """One IdramID. Nothing is called there, so an order exists once its form was posted."""
 
     secret = SECRET
-    signs_time = False
     coarse_dates = timedelta(days=1)
-    currencies = ()
 
     def __init__(self, options: dict[str, Any], room: ExitStack) -> None:
         options.pop("two_phase", None)  # a wallet holds nothing
-        self._process = _process()
+        self._process = running("idram")
         self.control: ProviderControl = self._process.control
         self._room = room
         self._options = options
@@ -166,9 +153,11 @@ def _refused(desk: IdramDesk, order: ProviderOrder) -> None:
     desk.pay(order)
 
 
+_MONEY = (("capture", 100),)
+
 # The document knows no states; these are the ends of its section "Order Confirmation".
 STATUSES = (
-    Documented("confirmed", _does(lambda desk, order: desk.pay(order)), OrderState.PAID, (("capture", 100),)),
+    Documented("confirmed", _does(lambda desk, order: desk.pay(order)), OrderState.PAID, _MONEY, event="confirmation"),
     Documented("precheck refused", _does(_refused), OrderState.OPEN),
     Documented("given up", _does(lambda desk, order: desk.decline(order)), OrderState.OPEN),
     Documented("only looked at", _does(lambda desk, order: desk.submit(order)), OrderState.OPEN),
