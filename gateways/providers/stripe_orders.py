@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from contracts.ids import moment_of, new_id
-from gateways.errors import Refused
+from gateways.errors import Refused, Unavailable
 from gateways.providers.base import OrderRequest, ProviderOrder
-from gateways.providers.stripe_client import IDEMPOTENCY_ERROR, StripeClient
+from gateways.providers.stripe_client import IDEMPOTENCY_ERROR, NOTHING_HAPPENED, StripeClient
 from gateways.providers.stripe_wire import REFERENCE, Session, moment
 
 # "It can be anywhere from 30 minutes to 24 hours after Checkout Session creation"; clocks differ a little.
@@ -53,6 +53,12 @@ class Orders:
                 return found
         try:
             return self._created(order, form, order.reference)
+        except Unavailable as unavailable:
+            # A fault of Stripe's is kept under the key too, so that the same call would hear it for a day.
+            found = None if unavailable.code in NOTHING_HAPPENED else self._living(order)
+            if found is None:
+                raise
+            return found
         except Refused as refused:
             if refused.code != IDEMPOTENCY_ERROR:
                 raise
