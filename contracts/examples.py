@@ -167,6 +167,7 @@ _DATA: dict[str, dict[str, Any]] = {
             "provider": "sandbox",
             "provider_reference": "ord_19",
             "paid_at": "2026-11-22T10:05:30Z",
+            "proof": "look_up",
             "fiscal_status": "not_required",
             "link_url": "https://pay.example.am/l/2wq7n5c1",
             "request_id": _REQUEST,

@@ -121,6 +121,7 @@ _FIELDS: dict[str, str] = {
     "refunded_minor": "What was given back so far of what was captured, in minor units.",
     "provider": "The payment provider's name.",
     "provider_reference": "The provider's own number of the payment.",
+    "proof": "How we know of the payment: the provider was asked, or its signed confirmation alone said so.",
     "paid_at": "When the payment was complete.",
     "fiscal_status": "Where the receipt stands. Be ready for a word that you do not know.",
     "link_url": "Our link for the customer.",

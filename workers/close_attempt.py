@@ -27,7 +27,7 @@ def close_attempt(message: AttemptClose, deps: Deps) -> Outcome:
     """Close one attempt."""
     with deps.begin() as tx:
         attempt = attempts.get(tx, message.attempt)
-        being_created = intents.is_open(tx, CREATE_ORDER, attempt.reference)
+        being_created = intents.is_open(tx, CREATE_ORDER, attempt.id)
     if AttemptState(attempt.state) not in _CLOSABLE:
         return ALREADY_DONE
     provider = deps.providers[attempt.account]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from contracts.evidence import Evidence, OrderState
 from contracts.messages import AttemptClose, CrmUpdate, PaymentStatusChanged
 from contracts.results import PaymentResult
-from contracts.statuses import AttemptState, FiscalStatus, InvoiceStatus, LinkState
+from contracts.statuses import AttemptState, FiscalStatus, InvoiceStatus, LinkState, Proof
 from db import attempts, exceptions, invoices, ledger, links, message_store
 from db.tx import Record, Tx
 from rules.policy import LinkPolicy
@@ -38,7 +38,9 @@ def apply_evidence(tx: Tx, attempt: Record, evidence: Evidence, *, message_id: s
         raise_exception(tx, invoice.id, Reason.NO_EVIDENCE, f"the provider's answer names another {wrong}")
         return restand(tx, invoice.id)
     attempts.note_answer(tx, attempt.id, provider_order_id=evidence.provider_order_id, told=evidence.state)
-    ledger.record(tx, attempt.account, evidence.transactions, invoice_id=invoice.id, attempt_id=attempt.id)
+    ledger.record(
+        tx, attempt.account, evidence.transactions, invoice_id=invoice.id, attempt_id=attempt.id, proof=evidence.proof
+    )
     attempts.move(tx, attempt.id, attempt_after(evidence), error=None)
     if evidence.state is OrderState.DECLINED:
         attempts.note_decline(tx, attempt.id)
@@ -101,6 +103,7 @@ def restand(tx: Tx, invoice_id: str) -> Standing:
             paid_at=standing.paid_at,
             provider_reference=capture.provider_transaction_id if capture else None,
             paid_account=capture.account if capture else None,
+            paid_proof=capture.proof if capture else None,
         )
         announce(tx, invoice_id)
     return replace(standing, status=status)
@@ -205,6 +208,7 @@ def result_of(invoice: Record, link_url: str | None = None) -> PaymentResult:
         provider=invoice.paid_account,
         provider_reference=invoice.provider_reference,
         paid_at=invoice.paid_at,
+        proof=Proof(invoice.paid_proof) if invoice.paid_proof else None,
         fiscal_status=FiscalStatus(invoice.fiscal_status),
         link_url=link_url,
         request_id=invoice.request_id,

@@ -27,7 +27,7 @@ def _has_open_exception(invoice_id: ColumnElement[str], *reasons: str) -> Column
 def _undecided_attempt() -> ColumnElement[bool]:
     """The intent is about an attempt of which nobody knows yet, and no person was told."""
     return exists(literal(1)).where(
-        attempts.c.reference == intents.c.reference,
+        attempts.c.id == intents.c.reference,
         attempts.c.state.in_(_UNDECIDED),
         ~_has_open_exception(attempts.c.invoice_id, *IN_A_PERSONS_HANDS),
     )
