@@ -17,6 +17,7 @@ _PROGRAMS = {
     "crm": "Run a CRM with invoices, deals and tasks, which publishes its invoices by AMQP or HTTP.",
     "arca": "Run a simulated ArCa iPay / BPC gateway, written from its public documentation.",
     "idram": "Run a simulated Idram wallet: the customer's form, precheck, signed confirmation, faults on demand.",
+    "vpos": "Run simulated VPOS.am payment sessions, written from its public pages; much of it is assumed.",
 }
 
 
