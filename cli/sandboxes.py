@@ -18,6 +18,7 @@ _PROGRAMS = {
     "arca": "Run a simulated ArCa iPay / BPC gateway, written from its public documentation.",
     "idram": "Run a simulated Idram wallet: the customer's form, precheck, signed confirmation, faults on demand.",
     "vpos": "Run simulated VPOS.am payment sessions, written from its public pages; much of it is assumed.",
+    "ameriabank": "Run a simulated Ameriabank vPOS 3.1, written from the bank's document and from observations.",
 }
 
 

@@ -236,6 +236,17 @@ def note_close(tx: Tx, attempt_id: str, message_id: str) -> None:
     tx.execute(update(attempts).where(attempts.c.id == attempt_id).values(close_message_id=message_id))
 
 
+def next_hold(tx: Tx, attempt_id: str) -> int:
+    """Count one more wish about the money that is held for this attempt."""
+    raised = update(attempts).where(attempts.c.id == attempt_id).values(hold_no=attempts.c.hold_no + 1)
+    return int(tx.execute(raised.returning(attempts.c.hold_no)).scalar_one())
+
+
+def note_hold(tx: Tx, attempt_id: str, message_id: str) -> None:
+    """Remember the message of the newest such wish, so that it is not wished twice at a time."""
+    tx.execute(update(attempts).where(attempts.c.id == attempt_id).values(hold_message_id=message_id))
+
+
 def pay_url(tx: Tx, attempt: Row[Any]) -> str | None:
     """Return the provider's page of an open attempt."""
     return tx.sealer.open(attempt.pay_url_sealed).decode() if attempt.pay_url_sealed else None

@@ -58,6 +58,8 @@ class AccountSettings(_Part):
     webhook_secrets: tuple[SecretStr, ...] = ()
     # ask: an event only hastens a question to the provider; trust_signed: a signed event with complete facts decides.
     verification: Literal["ask", "trust_signed"] = "ask"
+    # Of money that is held first: at_once while the invoice wants it, else it is let go; or by a person's command.
+    capture: Literal["at_once", "by_command"] = "at_once"
     # Of orders, where the provider takes nothing but numbers: the bank names the range. Raise `first` after a restore.
     order_numbers: NumberRange = NumberRange()
     options: dict[str, Any] = Field(default_factory=dict)

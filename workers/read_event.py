@@ -18,8 +18,8 @@ from gateways.errors import Refused
 from gateways.providers.base import Provider, ProviderEvent
 from runtime.checks import request_check
 from runtime.deps import Deps
+from workers.holding import take_word
 from workers.stage import DONE, NOT_YET, REFUSED, Outcome, Schedule, stage
-from workers.standing import apply_evidence
 
 WAITS = 24
 PAUSE_SECONDS = 5.0
@@ -51,7 +51,7 @@ def read_event(message: ProviderEventReceived, deps: Deps) -> Outcome:
         invoices.lock(tx, attempt.invoice_id)
         if event.evidence is not None and _is_believed(deps, message.account, provider):
             word = event.evidence.model_copy(update={"proof": Proof.SIGNED_EVENT})
-            apply_evidence(tx, attempts.lock(tx, attempt.id), word, message_id=deps.claim.id)
+            take_word(tx, deps, attempts.lock(tx, attempt.id), word)
         else:
             request_check(tx, attempt)
     return DONE

@@ -30,8 +30,13 @@ from rules.verdicts import (
 )
 
 
-def apply_evidence(tx: Tx, attempt: Record, evidence: Evidence, *, message_id: str) -> Standing:
-    """Take a provider's word on an attempt: money, attempt, verdicts, invoice, exceptions, follow-ups."""
+def apply_evidence(
+    tx: Tx, attempt: Record, evidence: Evidence, *, message_id: str, holds_are_ours: bool = False
+) -> Standing:
+    """Take a provider's word on an attempt: money, attempt, verdicts, invoice, exceptions, follow-ups.
+
+    `holds_are_ours`: money that is held needs no person, because we capture it or let it go by ourselves.
+    """
     invoice = invoices.lock(tx, attempt.invoice_id)
     wrong = mismatch(evidence, attempt.reference, attempt.provider_order_id)
     if wrong is not None:
@@ -44,7 +49,7 @@ def apply_evidence(tx: Tx, attempt: Record, evidence: Evidence, *, message_id: s
     attempts.move(tx, attempt.id, attempt_after(evidence), error=None)
     if evidence.state is OrderState.DECLINED:
         attempts.note_decline(tx, attempt.id)
-    _keep_evidence_exceptions(tx, invoice.id, evidence)
+    _keep_evidence_exceptions(tx, invoice.id, evidence, holds_are_ours=holds_are_ours)
     standing = restand(tx, invoice.id)
     ledger.write_verdicts(
         tx,
@@ -59,10 +64,10 @@ def apply_evidence(tx: Tx, attempt: Record, evidence: Evidence, *, message_id: s
     return standing
 
 
-def _keep_evidence_exceptions(tx: Tx, invoice_id: str, evidence: Evidence) -> None:
+def _keep_evidence_exceptions(tx: Tx, invoice_id: str, evidence: Evidence, *, holds_are_ours: bool) -> None:
     """Open and clear the exceptions that a provider's word decides about."""
     true_now = evidence_reasons(evidence.state)
-    for reason in true_now:
+    for reason in true_now - ({Reason.HELD} if holds_are_ours else set()):
         exceptions.raise_(tx, invoice_id, reason, _DETAILS[reason])
     over = {Reason.OUTCOME_UNKNOWN, Reason.HELD} - true_now
     if attempt_after(evidence) is not AttemptState.PROCESSING:
