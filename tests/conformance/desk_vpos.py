@@ -134,18 +134,17 @@ class VposDesk(Desk):
 
     def altered(self, received: Received) -> list[dict[str, Any]]:
         event, header = self.event_of(received), "x-vpos-signature"
-        signature = received.headers[header]
-        told = json.loads(received.body)
+        signature, told = received.headers[header], json.loads(received.body)
         session = told["data"]["session"]
         bodies = [
             json.dumps(told | {"data": {"session": session | changed}}).encode()
-            for changed in ({"status": "paid"}, {"merchantOrderId": "x"}, {"id": "x"}, {"paidAmountMinor": 1})
+            for changed in ({"status": "another"}, {"merchantOrderId": "x"}, {"id": "x"}, {"paidAmountMinor": 1})
         ]
-        headers = [{}, {header: ""}, {header: signature[:-1]}, {header: signature + "0"}, {header: f"{signature},"}]
-        headers[-1] = {header: signature.replace("v1=", "v0=") if "v1=" in signature else "0" * 64}
-        other = {name: value for name, value in received.headers.items() if name != header}
+        others = ("", "0" * 64, signature[:-1], f"{signature}0", signature.replace("v1=", "v0=").replace("t=", "t=1"))
+        named = [{**received.headers, header: one} for one in others if one != signature]
+        unsigned = {name: value for name, value in received.headers.items() if name != header}
         return [{**event, "body": one} for one in (*bodies, b"", received.body + b" ")] + [
-            {**event, "headers": other | one} for one in headers
+            {**event, "headers": one} for one in (unsigned, *named)
         ]
 
     def sign_with(self, secret: str) -> None:
