@@ -109,7 +109,7 @@ class AmeriabankClient:
 
     def failure(self, operation: str, answer: Answer[Any], *, idempotent: bool, may_fail: bool = True) -> GatewayError:
         """Make the failure that an answer's code means."""
-        code = answer.body.response_code
+        code = "" if answer.body.is_done else answer.body.response_code  # a success that lacks what it is about
         if code in _UNSURE or (code == _FAILED and may_fail):
             return self._unsure(operation, f"ResponseCode {code}", code or "unreadable", idempotent, answer.request_id)
         detail = f"{operation} at {self.name}: ResponseCode {code}"

@@ -84,7 +84,7 @@ def _text(value: Any) -> Any:
 
 Code = Annotated[str, BeforeValidator(_code)]
 Amount = Annotated[Decimal | None, BeforeValidator(_amount)]
-Text = Annotated[str | None, BeforeValidator(_text), Field(max_length=200)]
+Text = Annotated[Annotated[str, Field(max_length=200)] | None, BeforeValidator(_text)]
 
 
 class Result(BaseModel):

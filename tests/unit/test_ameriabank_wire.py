@@ -205,7 +205,7 @@ def test_ids_are_told_in_two_cases_and_are_one() -> None:
     ],
 )
 def test_every_state_has_one_meaning(status: int, code: str, state: OrderState, retryable: bool) -> None:
-    found = evidence(at_status(status, ResponseCode=code))
+    found = evidence(at_status(status, ResponseCode=code, RefundedAmount=4 if status == 4 else 0))
     assert (found.state, found.retryable) == (state, retryable)
 
 
@@ -415,7 +415,7 @@ def test_an_order_goes_out_in_the_banks_words_and_the_page_is_made_of_its_id() -
     }
     assert created.provider_order_id == PAYMENT
     assert created.pay_url == f"https://bank.example.am/VPOS/Payments/Pay?id={PAYMENT}&lang=am"
-    assert PAYMENT not in repr(created.pay_url is None)
+    assert created.pay_url not in repr(created)
 
 
 def test_trap_7_equal_requests_are_equal_bytes() -> None:
@@ -568,18 +568,10 @@ def test_trap_5_an_order_that_nobody_tried_is_open_when_the_same_login_finds_it(
     assert bank.operations == ["GetPaymentDetails", "GetPaymentId"]
     # Where the id had to be asked for, the login is known to be right.
     bank = Bank(GetPaymentDetails=httpx.Response(status, json=answer), GetPaymentId=NAMED)
-    assert adapter(bank).fetch_evidence(NUMBER, None) == replace_asked(found, bank)
+    again = adapter(bank).fetch_evidence(NUMBER, None)
+    assert again is not None
+    assert again.model_copy(update={"asked_at": found.asked_at}) == found
     assert bank.operations == ["GetPaymentId", "GetPaymentDetails"]
-
-
-def replace_asked(found: Evidence, bank: Bank) -> Any:
-    class Same:
-        def __eq__(self, other: object) -> bool:
-            return isinstance(other, Evidence) and other.model_copy(update={"asked_at": found.asked_at}) == found
-
-        __hash__ = None  # type: ignore[assignment]
-
-    return Same()
 
 
 @pytest.mark.parametrize("answer", [FAULT, SYSTEM_ERROR, {"ResponseCode": "0-100"}])
@@ -867,10 +859,9 @@ def test_any_bytes_are_a_failure_of_ours_and_no_other(raw: bytes, status: int) -
 
 
 @given(TEXT)
-def test_any_text_as_a_code_amount_time_or_id_is_read_or_refused(text: str) -> None:
-    assert Result.model_validate({"ResponseCode": text}).is_done is (
-        text.strip().partition(":")[0].strip() == "00"
-    ) or (not Result.model_validate({"ResponseCode": text}).is_done)
+def test_any_text_as_a_code_an_amount_a_time_or_an_id_is_read_or_refused(text: str) -> None:
+    if Result.model_validate({"ResponseCode": text}).is_done:
+        assert text.strip().partition(":")[0].strip() == "00"
     assert moment(text, YEREVAN) is None or "/" in text
     assert guid(text) is None or len(text) == 36
     with suppress(ValidationError):
