@@ -103,7 +103,7 @@ class AmeriabankProvider:
             refund=True,
             capture=two_phase,
             statement=False,
-            amount_unit="major decimal",
+            amount_unit="major",
             currency_code="numeric",
             reference=References.NUMBER,
         )

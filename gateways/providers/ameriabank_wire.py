@@ -9,9 +9,9 @@ data and addresses stand in these answers too: no field of ours holds them.
 import re
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from contracts.money import exponent
 
@@ -130,6 +130,12 @@ class Details(Result):
     currency: Text = Field(default=None, alias="Currency")
     date_time: Text = Field(default=None, alias="DateTime")
     opaque: Text = Field(default=None, alias="Opaque", repr=False)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.response_code and not self.is_fault:
+            raise ValueError("neither a code nor the fault")
+        return self
 
     @property
     def is_fault(self) -> bool:

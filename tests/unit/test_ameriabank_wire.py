@@ -610,7 +610,7 @@ def test_a_payment_that_the_bank_denies_although_it_knows_the_number_is_asked_ag
     ("answer", "failure", "code"),
     [
         (httpx.Response(500, text="<html>"), Unavailable, "no_answer"),
-        (httpx.Response(500, json={"Message": "Another one."}), Unavailable, "http_500"),
+        (httpx.Response(500, json={"Message": "Another one."}), Unavailable, "no_answer"),
         (httpx.Response(500, json=body()), Unavailable, "http_500"),
         (httpx.Response(502, json=FAULT), Unavailable, "http_502"),
         (httpx.Response(503), Unavailable, "http_503"),
@@ -619,7 +619,8 @@ def test_a_payment_that_the_bank_denies_although_it_knows_the_number_is_asked_ag
         ({"ResponseCode": "07", "Description": "System Error"}, Unavailable, "07"),
         ({"ResponseCode": "520"}, Unavailable, "520"),
         ({"ResponseCode": "510"}, Refused, "510"),
-        ({}, Unavailable, "unreadable"),
+        ({}, Unavailable, "no_answer"),
+        ({"ResponseCode": "", "OrderID": NUMBER, "OrderStatus": "2"}, Unavailable, "no_answer"),
         ({"ResponseCode": "00"}, Unknown, "other_order"),
         ({"ResponseCode": "0116"}, Unknown, "other_order"),
         (body(OrderID=""), Unknown, "other_order"),
@@ -865,7 +866,7 @@ def test_any_text_as_a_code_an_amount_a_time_or_an_id_is_read_or_refused(text: s
     assert moment(text, YEREVAN) is None or "/" in text
     assert guid(text) is None or len(text) == 36
     with suppress(ValidationError):
-        Details.model_validate({"ApprovedAmount": text, "OrderStatus": text, "Currency": text})
+        Details.model_validate({"ResponseCode": "00", "ApprovedAmount": text, "OrderStatus": text, "Currency": text})
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
@@ -896,7 +897,7 @@ def test_capabilities_follow_the_settings() -> None:
     assert (plain.lookup, plain.lookup_gives_page, plain.cancel, plain.statement) == (True, True, False, False)
     assert (plain.push, plain.signed_events, plain.precheck) == (False, False, False)
     assert (plain.refund, plain.refund_idempotent, plain.capture) == (True, False, False)
-    assert (plain.amount_unit, plain.currency_code) == ("major decimal", "numeric")
+    assert (plain.amount_unit, plain.currency_code) == ("major", "numeric")
     assert plain.session_life == timedelta(minutes=20)
     other = adapter(two_phase=True, session_life="PT5M", settle="PT1M").capabilities
     assert (other.capture, other.session_life, other.settle) == (True, timedelta(minutes=5), timedelta(minutes=1))
