@@ -343,10 +343,12 @@ def test_an_amount_smaller_than_the_smallest_coin_is_refused(told: str, currency
 
 @given(st.integers(1, 10**11), st.sampled_from(["AMD", "JPY", "KWD", "USD"]), st.booleans())
 def test_an_amount_survives_the_way_out_and_back(amount: int, currency: str, as_number: bool) -> None:
-    client = AmeriabankClient("a", "https://bank.example.am/VPOS", "c", "u", "p")
+    client = AmeriabankClient("a", "https://bank.example.am/VPOS", "c", "u", "p", httpx.MockTransport(Bank()))
     text = client.amount("create_order", amount, currency)
     client.close()
-    wire = decode_json(json.dumps({"ApprovedAmount": float(text) if as_number else text}).encode())
+    wire = decode_json(
+        json.dumps({"ResponseCode": "00", "ApprovedAmount": float(text) if as_number else text}).encode()
+    )
     read = Details.model_validate(wire).approved
     assert read is not None
     assert (read, minor(read, currency)) == (major(amount, currency), amount)
@@ -565,13 +567,21 @@ def test_trap_5_an_order_that_nobody_tried_is_open_when_the_same_login_finds_it(
     found = adapter(bank).fetch_evidence(NUMBER, PAYMENT)
     assert found is not None
     assert (found.state, found.retryable, found.transactions) == (OrderState.OPEN, False, ())
-    assert bank.operations == ["GetPaymentDetails", "GetPaymentId"]
+    assert bank.operations == ["GetPaymentDetails", "GetPaymentId", "GetPaymentDetails"]
     # Where the id had to be asked for, the login is known to be right.
     bank = Bank(GetPaymentDetails=httpx.Response(status, json=answer), GetPaymentId=NAMED)
     again = adapter(bank).fetch_evidence(NUMBER, None)
     assert again is not None
     assert again.model_copy(update={"asked_at": found.asked_at}) == found
-    assert bank.operations == ["GetPaymentId", "GetPaymentDetails"]
+    assert bank.operations == ["GetPaymentId", "GetPaymentDetails", "GetPaymentDetails"]
+
+
+@pytest.mark.parametrize("answer", [FAULT, SYSTEM_ERROR])
+def test_a_fault_that_was_only_a_fault_hides_no_payment(answer: dict[str, Any]) -> None:
+    bank = Bank(GetPaymentDetails=[answer, body()], GetPaymentId=NAMED)
+    found = adapter(bank).fetch_evidence(NUMBER, PAYMENT)
+    assert found is not None
+    assert (found.state, money(found)) == (OrderState.PAID, [("capture", 1_000)])
 
 
 @pytest.mark.parametrize("answer", [FAULT, SYSTEM_ERROR, {"ResponseCode": "0-100"}])
