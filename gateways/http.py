@@ -122,11 +122,12 @@ class HttpClient:
         error_code: Callable[[Any], object] | None = None,
         own_faults: frozenset[int] = frozenset(),
         transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         """`error_code` picks the other side's short code out of a decoded error body; by default its "error".
 
         `own_faults` are 4xx that the other side means as faults of its own, so that they say nothing about the outcome.
+        A `transport` is a test's own other side: before it nothing is waited for, unless `sleep` says how.
         ValueError when `base_url` is no web address.
         """
         _require_web_address(name, base_url)
@@ -134,7 +135,7 @@ class HttpClient:
         self._limits = limits or Limits()
         self._error_code = error_code or _code_in_error_field
         self._own_faults = own_faults
-        self._sleep = sleep
+        self._sleep = sleep or (time.sleep if transport is None else _no_pause)
         self._client = httpx.Client(
             base_url=base_url.rstrip("/") + "/",
             # An encoded answer could be far larger than what was read, so none is asked for.
@@ -277,6 +278,10 @@ class HttpClient:
 
     def _text(self, call: Call, why: str) -> str:
         return f"{call.operation} at {self.name}: {why}"
+
+
+def _no_pause(seconds: float) -> None:
+    """Begin the next try at once."""
 
 
 def segment(value: str) -> str:

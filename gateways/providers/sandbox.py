@@ -13,6 +13,7 @@ import httpx
 from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
 
 from contracts.evidence import Evidence, OrderState, ProviderTransaction, TransactionKind
+from contracts.money import CURRENCIES
 from gateways.errors import Refused, Unknown
 from gateways.http import Answer, Call, HttpClient, decode_json, segment
 from gateways.providers.base import (
@@ -124,6 +125,7 @@ class SandboxProvider:
         Only the idempotent family is tried again within the call. A family that overwrites is not: after a lost
         answer we ask what stands there instead of writing over it.
         """
+        self._require_money("create_order", order.amount_minor, order.currency)
         answer = self._http.ask(
             Call(
                 "create_order",
@@ -172,6 +174,7 @@ class SandboxProvider:
 
     def refund(self, request: RefundRequest) -> ProviderRefund:
         """Give money back: once per refund reference, however often it is asked."""
+        self._require_money("refund", request.amount_minor, request.currency)
         answer = self._http.ask(
             Call(
                 "refund",
@@ -244,6 +247,10 @@ class SandboxProvider:
             provider_request_id=answer.request_id,
         )
 
+    def _require_money(self, operation: str, amount_minor: int, currency: str) -> None:
+        if amount_minor <= 0 or currency not in CURRENCIES:
+            raise Refused(f"{operation} at {self.name}: an amount and a currency are needed", code="invalid_request")
+
     def _require_lookup(self, operation: str) -> None:
         if not self.capabilities.lookup:
             raise Refused(f"{operation} at {self.name}: this provider answers no questions", code="not_offered")
@@ -291,6 +298,7 @@ def _capabilities(family: Family, opens: Opens, session_life: timedelta, settle:
         cancel=True,
         refund_idempotent=True,
         signed_events=True,
+        statement=family is not Family.NO_LOOKUP,
     )
 
 

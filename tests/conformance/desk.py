@@ -15,7 +15,7 @@ and the suite asks for the refusal instead; nothing is skipped in silence.
 Changed since the first version, all of it additive:
 
     subclass `Desk`        a desk written `class StripeDesk(Desk)` inherits what is optional below (each says so)
-    adapter(**options)     NEW, needed: another adapter of the same account, `transport=`, `webhook_secrets=` ... replaced
+    adapter(**options)     NEW, needed: another adapter of the same account, `transport=`, `webhook_secrets=` replaced
     secret, sign_with      NEW, needed where events are signed: the secret that signs now; let the provider change it
     Documented.event       optional: the event_type which the provider sends of it; the suite waits for that event
     signs_time, coarse_dates, currencies, prechecks     optional, with defaults
