@@ -19,6 +19,7 @@ Changed since the first version, all of it additive:
     secret, sign_with      NEW, needed where events are signed: the secret that signs now; let the provider change it
     Documented.event       optional: the event_type which the provider sends of it; the suite waits for that event
     signs_time, coarse_dates, currencies, prechecks     optional, with defaults
+    transport=httpx.HTTPTransport()                     for adapters of a desk: no pause is made between their tries
     pay at a two-phase desk                             the money is captured too, at the provider's own desk
     running(program)       one simulator process for all desks of a test run; Receiver(answer=b"OK") for literal answers
 """

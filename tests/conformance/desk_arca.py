@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+
 from contracts.evidence import OrderState
 from contracts.ids import new_id
 from gateways.providers.arca import ArcaProvider
@@ -61,6 +63,7 @@ class ArcaDesk(Desk):
             "api_key": _PASSWORD,
             "user_name": self._user,
             "webhook_secrets": (_SECRET,),
+            "transport": httpx.HTTPTransport(),  # no pause between tries
         }
         made = ArcaProvider(**{**given, **self._options, **options})
         self._room.callback(made.close)

@@ -9,6 +9,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import httpx
+
 from contracts.evidence import OrderState
 from contracts.ids import new_id
 from gateways.providers.base import OrderRequest, ProviderOrder
@@ -60,6 +62,7 @@ class SandboxDesk(Desk):
             "base_url": f"{self._process.base_url}/{self._account}",
             "api_key": _KEY,
             "webhook_secrets": (_SECRET,),
+            "transport": httpx.HTTPTransport(),  # no pause between tries
         }
         made = SandboxProvider(**{**given, **self._options, **options})
         self._room.callback(made.close)

@@ -1,6 +1,7 @@
 """Ways between an adapter and its provider that a test puts in between: transports that keep, repeat or spoil."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -27,7 +28,7 @@ class Recording(httpx.BaseTransport):
 class Replaying(httpx.BaseTransport):
     """Gives kept answers, whatever is asked."""
 
-    def __init__(self, answers: list[httpx.Response]) -> None:
+    def __init__(self, answers: Sequence[httpx.Response]) -> None:
         self._answers = list(answers)
         self._asked = 0
 
@@ -78,3 +79,17 @@ class Spoiling(httpx.BaseTransport):
 
     def close(self) -> None:
         self._way.close()
+
+
+class Given(Replaying):
+    """Gives what it is told to, then the last of it again and again. AssertionError when the questions have no end."""
+
+    def __init__(self) -> None:
+        super().__init__([httpx.Response(500)])
+
+    def give(self, answers: Sequence[httpx.Response]) -> None:
+        super().__init__(answers)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        assert self._asked < 100, "it asks without an end"
+        return super().handle_request(request)
