@@ -41,6 +41,7 @@ QUEUES: dict[type[Message], Queue] = {
     m.PaymentStatusChanged: Queue.OUTBOUND,
     m.MoneyUnmatched: Queue.OUTBOUND,
     m.RefundMake: Queue.REFUNDS,
+    m.AttemptHold: Queue.REFUNDS,
     m.LinkWanted: Queue.COMMANDS,
     **dict.fromkeys(COMMANDS, Queue.COMMANDS),
     CommandAnswered: Queue.OUTBOUND,

@@ -34,6 +34,7 @@ from rules.masking import masked
 from rules.verdicts import Reason
 from runtime.checks import request_check
 from runtime.deps import Deps
+from runtime.reserving import reserve
 from workers.commanding import LIMIT, SCHEDULE, Declined, Target, carry_out
 from workers.linking import make_link, supersede
 from workers.stage import Outcome, stage
@@ -115,7 +116,7 @@ def retry_link(message: LinkRetry, deps: Deps) -> Outcome:
             return "the open order is being closed; then Pay begins a new one"
         provider = deps.providers.get(target.invoice.account)
         if provider is not None and provider.capabilities.opens is Opens.EARLY:
-            attempt = attempts.reserve(tx, target.link, target.invoice.account)
+            attempt = reserve(tx, deps, target.link, target.invoice.account)
             tx.then(LinkCreate(invoice=target.invoice.id, link=target.link.id, attempt=attempt.id))
         restand(tx, target.invoice.id)
         return "Pay begins a new payment"
