@@ -186,7 +186,7 @@ def test_a_description_may_be_kept_from_the_bank(account: Open) -> None:
         {"currency": "amd"},
         {"currency": "051"},
         {"reference": ""},
-        {"reference": new_id()},
+        {"reference": "01m8bd1805n6egvb6k7zwg2hqt"},
         {"reference": "007"},
         {"reference": "4294967296"},
         {"return_url": "javascript:alert(1)"},
