@@ -107,7 +107,7 @@ class StripeClient:
             yield from answer.data
             if not answer.has_more:
                 return
-            if not answer.data:
+            if not answer.data or answer.data[-1].id == cursor.get("starting_after"):
                 break
             cursor = {"starting_after": answer.data[-1].id}
         raise Unavailable(f"{operation} at {self.name}: the list has no end", code="list_too_long")

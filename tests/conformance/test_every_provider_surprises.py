@@ -131,6 +131,7 @@ def _is_read(provider: Provider, event: dict[str, Any], received_at: datetime = 
 ODD: tuple[Any, ...] = (
     None, True, 0, -1, 10**18, 1.5, "", "-1", "4", "XXX", "2020-01-01", "javascript:alert(1)", "9" * 400, [], {},
 )  # fmt: skip
+MANY_PLACES = 100
 LEAVES: st.SearchStrategy[Any] = (
     st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.text(max_size=20)
 )
@@ -155,10 +156,12 @@ def test_any_answer_gives_a_value_or_one_of_three_failures(
 
 
 @every_case
-def test_a_true_answer_with_any_place_made_odd_gives_a_value_or_one_of_three_failures(case: Case) -> None:
-    for operation in OPERATIONS:
-        for struck, changed in _made_odd(spoken(case, operation)):
-            _is_sane(case, operation, _with(spoken(case, operation), struck, changed))
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_true_answer_with_any_place_made_odd_gives_a_value_or_one_of_three_failures(
+    case: Case, operation: str
+) -> None:
+    for struck, changed in _made_odd(spoken(case, operation)):
+        _is_sane(case, operation, _with(spoken(case, operation), struck, changed))
 
 
 @every_case
@@ -192,13 +195,18 @@ def _with(answers: Sequence[httpx.Response], struck: int, content: bytes) -> lis
 
 
 def _made_odd(answers: Sequence[httpx.Response]) -> Iterator[tuple[int, bytes]]:
-    """Give every answer with every place of it dropped, and replaced by every odd value."""
+    """Give every answer with every place of it dropped, and replaced by every odd value.
+
+    In an answer of very many places, as Stripe's, each place gets a third of them, another than the place before.
+    """
     for struck, answer in enumerate(answers):
         document = _decoded(answer.content)
-        for place in _places(document):
+        places = list(_places(document))
+        step = 3 if len(places) > MANY_PLACES else 1
+        for number, place in enumerate(places):
             if place:
                 yield struck, json.dumps(_dropped(document, place)).encode()
-            for value in ODD:
+            for value in ODD[number % step :: step]:
                 yield struck, json.dumps(_put(document, place, value)).encode()
 
 

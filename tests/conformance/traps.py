@@ -240,7 +240,7 @@ TRAPS = (
     Trap(
         27,
         "an idempotency key is used again after the provider forgot it",
-        later="The core asks before it repeats a create; the tests of Stripe's adapter show the day that passed.",
+        ("conformance/test_stripe.py::test_trap_27_a_key_that_is_pruned_makes_no_second_session",),
     ),
     Trap(
         28,

@@ -852,13 +852,19 @@ def test_an_order_is_found_by_its_reference_alone_in_its_own_time() -> None:
     assert [("created[lt]" in window) for window in windows] == [True, False, True, False, False, False]
 
 
-def test_a_list_that_has_no_end_is_not_the_same_as_none() -> None:
+@pytest.mark.parametrize("stands_still", [True, False])
+def test_a_list_that_has_no_end_is_not_the_same_as_none(stands_still: bool) -> None:
+    asked: list[httpx.Request] = []
+
     def endless(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json={"data": [session_body()], "has_more": True})
+        asked.append(request)
+        made = session_body(id="cs_1" if stands_still else f"cs_{len(asked)}")
+        return httpx.Response(200, json={"data": [made], "has_more": True})
 
     with pytest.raises(Unavailable) as caught:
         adapter(endless).find_order(new_id())
     assert caught.value.code == "list_too_long"
+    assert len(asked) == (2 if stands_still else 50)
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
