@@ -7,6 +7,7 @@
     read time-out, broken or cut-off answer          Unavailable        Unknown
     other 5xx, a redirect, an answer we cannot read  Unavailable        Unknown
 
+A call may name statuses that its other side means as answers: their bodies are read like those of 2xx.
 Only idempotent calls are tried again here, and only for seconds; minutes and days belong to the message store.
 Error texts name the operation, the account and the other side's short code: no body, no URL, no query.
 """
@@ -83,11 +84,12 @@ class Call:
     form: Mapping[str, str] | None = field(default=None, repr=False)
     params: Mapping[str, str] | None = field(default=None, repr=False)
     headers: Mapping[str, str] | None = field(default=None, repr=False)
+    answers: frozenset[int] = frozenset()  # statuses beside 2xx that are no failures: the body says what they mean
 
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[BodyT]):
-    """A 2xx answer, with the request id that the other side's support desk asks for."""
+    """An answer that was read, with the request id that the other side's support desk asks for."""
 
     status: int
     body: BodyT = field(repr=False)
@@ -186,7 +188,7 @@ class HttpClient:
 
     def _once(self, call: Call, read: Callable[[_Raw], BodyT], deadline: float) -> Answer[BodyT]:
         raw = self._exchange(call, deadline)
-        if not 200 <= raw.status < 300:
+        if not 200 <= raw.status < 300 and raw.status not in call.answers:
             self._fail(call, raw)
         try:
             body = read(raw)

@@ -8,6 +8,8 @@ from db.sealing import Sealer
 from gateways.crms.base import Crm
 from gateways.providers.base import Provider
 from runtime.deps import Deps, EventPublisher
+from runtime.gated import GatedProvider
+from runtime.gates import make_gates
 from runtime.settings import AccountSettings, CrmSettings, Settings, SettingsError
 from runtime.tokens import LinkTokens
 
@@ -25,13 +27,16 @@ def build(settings: Settings, *, events: EventPublisher | None = None) -> Deps:
     tokens = LinkTokens(
         [(key.id, key.secret.get_secret_value()) for key in settings.link_keys], settings.public_base_url
     )
+    bare = {name: _provider(name, account) for name, account in settings.accounts.items()}
+    gates = make_gates(settings, bare)
     return Deps(
         settings=settings,
         database=database,
         tokens=tokens,
-        providers={name: _provider(name, account) for name, account in settings.accounts.items()},
+        providers={name: GatedProvider(provider, gates[name]) for name, provider in bare.items()},
         crms={name: _crm(name, crm) for name, crm in settings.crms.items()},
         events=events,
+        gates=gates,
     )
 
 
@@ -41,6 +46,8 @@ def close(deps: Deps) -> None:
         provider.close()
     for crm in deps.crms.values():
         crm.close()
+    for gate in deps.gates.values():
+        gate.close()
     deps.database.dispose()
 
 

@@ -18,6 +18,7 @@ from db.tx import Cause, Tx
 from gateways.crms.base import Crm
 from gateways.providers.base import Provider
 from runtime import points
+from runtime.gates import Gate
 from runtime.settings import Settings
 from runtime.tokens import LinkTokens
 
@@ -61,6 +62,7 @@ class Deps:
     providers: Mapping[str, Provider]
     crms: Mapping[str, Crm]
     events: EventPublisher | None = None
+    gates: Mapping[str, Gate] = field(default_factory=dict)
     claimed: Claimed | None = None
     ended: list[str] = field(default_factory=list)  # the outcome, once `concluding` is through
     together: Together | None = None

@@ -1,6 +1,7 @@
 """Ask the provider what happened to an attempt, and apply its word.
 
-Takes     attempt.check, scheduled with growing pauses or hastened by an event or the customer's return.
+Takes     attempt.check, hastened by an event, a person or the customer's return; scheduled ones, with growing pauses,
+          on a queue of their own, within what the provider's rate leaves for them.
 Gives     the verdict with its rule's id, crm.update, exceptions, attempt.close for what is left open, the next check;
           an order that ended without money is watched for a day.
 Twice?    Safe: evidence is cumulative and applied under the invoice's lock; the same word twice changes nothing.
@@ -9,11 +10,13 @@ Gives up  After 12 tries over about 3 hours: dead letter, and the manager is tol
 
 from datetime import UTC, datetime, timedelta
 
+from contracts.catalog import Queue
 from contracts.messages import AttemptCheck
 from contracts.statuses import OPEN_ATTEMPTS, AttemptState
 from db import attempts, invoices, links
 from db.tx import Record, Tx
 from rules.links import next_check_seconds, next_watch_seconds
+from rules.prechecks import is_unconfirmed
 from rules.verdicts import Reason
 from runtime import points
 from runtime.checks import schedule_check
@@ -30,6 +33,7 @@ MANY_CHECKS = 20
 
 @stage(
     AttemptCheck,
+    also_on=Queue.STATUS_CHECKS,
     schedule=Schedule.growing(12, first=2, longest=1800),
     time_limit=timedelta(seconds=15),
     waits_end_in=Reason.NO_EVIDENCE,
@@ -43,6 +47,9 @@ def verify_attempt(message: AttemptCheck, deps: Deps) -> Outcome:
     provider = deps.providers[attempt.account]
     if not provider.capabilities.lookup:
         return _close_if_over(message, deps, attempt)
+    gate = deps.gates.get(attempt.account)
+    if gate is not None and deps.claim.queue == Queue.STATUS_CHECKS:
+        gate.wait_for_turn(deps.claim.id)  # whoever waits for an answer goes first
 
     evidence = provider.fetch_evidence(attempt.reference, attempt.provider_order_id)
     points.reach(f"{deps.claim.queue}.{points.CALLED}")
@@ -101,5 +108,9 @@ def _close_if_over(message: AttemptCheck, deps: Deps, attempt: Record) -> Outcom
             attempts.move(tx, attempt.id, AttemptState.EXPIRED)
             restand(tx, attempt.invoice_id)
         else:
+            if is_unconfirmed(attempt.prechecked_at, datetime.now(UTC), deps.settings.time_scale):
+                detail = f"the provider was told that it may take the money of {attempt.reference}, and confirmed "
+                detail += "nothing: look there; if nothing came, `paylinks invoice give-up-attempt` lets him pay again"
+                raise_exception(tx, attempt.invoice_id, Reason.OUTCOME_UNKNOWN, detail)
             _schedule_next(tx, deps, message)
     return DONE

@@ -308,6 +308,8 @@ def _capabilities(family: Family, opens: Opens, session_life: timedelta, settle:
         refund_idempotent=True,
         signed_events=True,
         statement=family is not Family.NO_LOOKUP,
+        calls_per_second=5000.0,
+        burst=5000,
     )
 
 
