@@ -157,10 +157,12 @@ def test_any_answer_gives_a_value_or_one_of_three_failures(
 
 
 @every_case
-def test_a_true_answer_with_any_place_made_odd_gives_a_value_or_one_of_three_failures(case: Case) -> None:
-    for operation in OPERATIONS:
-        for struck, answer in enumerate(spoken(case, operation)):
-            _make_odd(case, operation, struck, _decoded(answer.content), ())
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_true_answer_with_any_place_made_odd_gives_a_value_or_one_of_three_failures(
+    case: Case, operation: str
+) -> None:
+    for struck, answer in enumerate(spoken(case, operation)):
+        _make_odd(case, operation, struck, _decoded(answer.content), ())
 
 
 @every_case
@@ -231,7 +233,8 @@ def _places(document: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, .
 
 
 def _names(value: Any) -> Iterable[Any]:
-    return list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    """Return what stands in it: every field, or the first entries of a list, as the others are read like them."""
+    return list(value) if isinstance(value, dict) else range(min(len(value), 2)) if isinstance(value, list) else ()
 
 
 def _at(document: Any, place: tuple[Any, ...]) -> Any:
