@@ -1,7 +1,7 @@
 """What a naive build of payment links gets wrong, and the tests which show that this one does not.
 
 A test named `test_trap_<number>_...` shows its trap by that name, wherever it stands. `shown_by` names the others: file
-under tests/ and function. `later` says honestly what no test shows yet, and why.
+under tests/ and function. `later` says honestly what no test shows yet, and why; the first test makes it void.
 """
 
 import ast
