@@ -19,6 +19,7 @@ class Queue(StrEnum):
     CRM_UPDATE = "crm-update"
     COMMANDS = "commands"
     REFUNDS = "refunds"
+    FISCAL = "fiscal"
     MANAGER_TASKS = "manager-tasks"
     OUTBOUND = "outbound"
 
@@ -41,6 +42,7 @@ QUEUES: dict[type[Message], Queue] = {
     m.PaymentStatusChanged: Queue.OUTBOUND,
     m.MoneyUnmatched: Queue.OUTBOUND,
     m.RefundMake: Queue.REFUNDS,
+    m.ReceiptIssue: Queue.FISCAL,
     m.LinkWanted: Queue.COMMANDS,
     **dict.fromkeys(COMMANDS, Queue.COMMANDS),
     CommandAnswered: Queue.OUTBOUND,

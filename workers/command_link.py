@@ -36,6 +36,7 @@ from runtime.checks import request_check
 from runtime.deps import Deps
 from workers.commanding import LIMIT, SCHEDULE, Declined, Target, carry_out
 from workers.linking import make_link, supersede
+from workers.receipts import WordRefused, take_word
 from workers.stage import Outcome, stage
 from workers.standing import announce, ask_to_close, clear_exception, raise_exception, restand
 
@@ -213,15 +214,20 @@ def note_fiscal(message: FiscalStatusChanged, deps: Deps) -> Outcome:
 
     def do(tx: Tx, target: Target) -> str | Declined:
         now = FiscalStatus(target.invoice.fiscal_status)
-        refused = fiscal_refusal(now, message.status)
-        if refused is not None:
-            return Declined(refused)
-        if message.status is now:
-            return f"the receipt was {now} before"
-        invoices.set_fiscal(tx, target.invoice.id, message.status)
+        try:
+            said = take_word(tx, target.invoice, message, deps.claim.id)
+        except WordRefused as error:
+            return Declined(str(error))
+        if said is None:  # no receipt of ours is open: only his word counts
+            refused = fiscal_refusal(now, message.status)
+            if refused is not None:
+                return Declined(refused)
+            if message.status is now:
+                return f"the receipt was {now} before"
+            invoices.set_fiscal(tx, target.invoice.id, message.status)
         _write(tx, message, target, "fiscal.changed", status=message.status, before=now, receipt_no=message.receipt_no)
         announce(tx, target.invoice.id)
-        return f"the receipt is {message.status}"
+        return said or f"the receipt is {message.status}"
 
     return carry_out(message, deps, do)
 

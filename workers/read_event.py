@@ -49,7 +49,7 @@ def read_event(message: ProviderEventReceived, deps: Deps) -> Outcome:
     with deps.concluding(message, subject=attempt.invoice_id) as tx:
         invoices.lock(tx, attempt.invoice_id)
         if event.evidence is not None and _is_believed(deps, message.account, provider):
-            apply_evidence(tx, attempts.lock(tx, attempt.id), event.evidence, message_id=deps.claim.id)
+            apply_evidence(tx, deps.settings, attempts.lock(tx, attempt.id), event.evidence, message_id=deps.claim.id)
         else:
             request_check(tx, attempt)
     return DONE

@@ -12,6 +12,7 @@ STAGES = (
     "command_link",
     "command_refund",
     "make_refund",
+    "issue_receipt",
     "want_link",
     "read_event",
     "verify_attempt",

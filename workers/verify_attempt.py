@@ -48,7 +48,7 @@ def verify_attempt(message: AttemptCheck, deps: Deps) -> Outcome:
     if evidence is None:
         return _nothing_there(message, deps, attempt)
     with deps.concluding(message, provider_request_id=evidence.provider_request_id) as tx:
-        apply_evidence(tx, attempt, evidence, message_id=deps.claim.id)
+        apply_evidence(tx, deps.settings, attempt, evidence, message_id=deps.claim.id)
         _tell_of_long_processing(tx, message)
         _schedule_next(tx, deps, message)
     return DONE
