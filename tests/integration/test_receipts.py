@@ -13,6 +13,7 @@ from sqlalchemy import text
 from cli.first_aid import Deed, do
 from contracts.commands import FiscalStatusChanged, PaymentRefund, PaymentVerify
 from contracts.evidence import OrderState, ProviderTransaction, TransactionKind
+from contracts.ids import new_id
 from contracts.statuses import FiscalStatus, InvoiceStatus
 from db import message_store
 from gateways.fiscal.sandbox import SandboxFiscalDevice
