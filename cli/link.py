@@ -92,6 +92,27 @@ def verify(id_: Id, reason: Reason = "", actor: Actor = None, event_id: EventId 
 
 
 @app.command()
+def capture(
+    id_: Id,
+    amount_minor: Annotated[int | None, typer.Option(help="What is captured, in minor units; default: all.")] = None,
+    currency: Annotated[str | None, typer.Option(help="ISO 4217, beside an amount.")] = None,
+    reason: Reason = "",
+    actor: Actor = None,
+    event_id: EventId = None,
+    json_: Json = False,
+) -> None:
+    """Capture the money that is held for the invoice; what is left of it is let go."""
+    part: dict[str, str | int | None] = {"amount_minor": amount_minor, "currency": currency}
+    _do("payment.capture.v1", id_, reason, actor, event_id, json_, **part)
+
+
+@app.command()
+def release(id_: Id, reason: Reason = "", actor: Actor = None, event_id: EventId = None, json_: Json = False) -> None:
+    """Let the money go that is held for the invoice."""
+    _do("payment.release.v1", id_, reason, actor, event_id, json_)
+
+
+@app.command()
 def refund(
     id_: Id,
     amount_minor: Annotated[int | None, typer.Option(help="What goes back, in minor units; default: all.")] = None,

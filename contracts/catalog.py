@@ -43,6 +43,7 @@ QUEUES: dict[type[Message], Queue] = {
     m.MoneyUnmatched: Queue.OUTBOUND,
     m.RefundMake: Queue.REFUNDS,
     m.ReceiptIssue: Queue.FISCAL,
+    m.AttemptHold: Queue.REFUNDS,
     m.LinkWanted: Queue.COMMANDS,
     **dict.fromkeys(COMMANDS, Queue.COMMANDS),
     CommandAnswered: Queue.OUTBOUND,

@@ -1,7 +1,7 @@
 """What a person wants done with the link of an invoice, by AMQP, HTTP or the command line: one frozen model per wish.
 
     link.resend  link.sent  link.cancel  link.reissue  link.retry  link.extend
-    payment.verify  payment.refund  refund.approve  refund.reject
+    payment.verify  payment.capture  payment.release  payment.refund  refund.approve  refund.reject
     invoice.settled_elsewhere  invoice.review  invoice.resolve  fiscal.status_changed
     command.answered    what became of each, to outside
 
@@ -126,6 +126,28 @@ class PaymentRefund(Command):
         return self
 
 
+class PaymentCapture(Command):
+    """Capture the money that is held for the invoice: what its order asked for, or a part. What is left is let go."""
+
+    TYPE: ClassVar[str] = "payment.capture.v1"
+    FINGERPRINT: ClassVar[tuple[str, ...]] = (*_SAME, "amount_minor", "currency")
+
+    amount_minor: AmountMinor | None = None
+    currency: Currency | None = None
+
+    @model_validator(mode="after")
+    def _an_amount_has_a_currency(self) -> Self:
+        if (self.amount_minor is None) is not (self.currency is None):
+            raise ValueError("amount_minor and currency go together; leave both out to capture all that was asked for")
+        return self
+
+
+class PaymentRelease(Command):
+    """Let the money go that is held for the invoice: nothing of it is captured."""
+
+    TYPE: ClassVar[str] = "payment.release.v1"
+
+
 class RefundApprove(Command):
     """A second person agrees to a refund that waits for one."""
 
@@ -193,6 +215,8 @@ COMMANDS: tuple[type[Command], ...] = (
     LinkRetry,
     LinkExtend,
     PaymentVerify,
+    PaymentCapture,
+    PaymentRelease,
     PaymentRefund,
     RefundApprove,
     RefundReject,

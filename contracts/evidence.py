@@ -10,6 +10,8 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from contracts.statuses import Proof
+
 
 class OrderState(StrEnum):
     """How far the order itself got. What money moved stands in the transactions, never here alone."""
@@ -60,4 +62,5 @@ class Evidence(BaseModel):
     retryable: bool = False  # DECLINED, but the customer may try again in the same order
     transactions: tuple[ProviderTransaction, ...] = ()
     provider_request_id: str | None = None  # for the provider's support desk
+    proof: Proof = Proof.LOOK_UP
     asked_at: datetime

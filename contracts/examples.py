@@ -75,6 +75,8 @@ _DATA: dict[str, dict[str, Any]] = {
     "link.retry.v1": {**_BY_USER_17, "reason": "The bank's page hangs"},
     "link.extend.v1": {**_BY_USER_17, "reason": "The customer asked for a week", "expires_in": "P7D"},
     "payment.verify.v1": {**_BY_USER_17, "reason": "The customer says that he paid"},
+    "payment.capture.v1": {**_BY_USER_17, "reason": "The goods were sent"},
+    "payment.release.v1": {**_BY_USER_17, "reason": "The goods are sold out"},
     "payment.refund.v1": {
         **_BY_USER_17,
         "reason": "Half of it was returned",
@@ -120,6 +122,7 @@ _DATA: dict[str, dict[str, Any]] = {
     "checkout.start.v1": {"invoice": _INVOICE, "link": _LINK, "attempt": _ATTEMPT},
     "attempt.check.v1": {"invoice": _INVOICE, "attempt": _ATTEMPT, "check_no": 2},
     "attempt.close.v1": {"invoice": _INVOICE, "attempt": _ATTEMPT, "close_no": 1, "reason": "superseded"},
+    "attempt.hold.v1": {"invoice": _INVOICE, "attempt": _ATTEMPT, "hold_no": 1},
     "refund.make.v1": {"refund": _REFUND, "about": _INVOICE},
     "receipt.issue.v1": {"invoice": _INVOICE, "fiscal_receipt": _RECEIPT},
     "money.unmatched.v1": {
@@ -169,6 +172,7 @@ _DATA: dict[str, dict[str, Any]] = {
             "provider": "sandbox",
             "provider_reference": "ord_19",
             "paid_at": "2026-11-22T10:05:30Z",
+            "proof": "look_up",
             "fiscal_status": "not_required",
             "link_url": "https://pay.example.am/l/2wq7n5c1",
             "request_id": _REQUEST,

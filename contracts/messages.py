@@ -247,6 +247,28 @@ class AttemptClose(Message):
         return self.invoice
 
 
+class AttemptHold(Message):
+    """Capture money that a provider holds for us, or let it go."""
+
+    TYPE: ClassVar[str] = "attempt.hold.v1"
+    FINGERPRINT: ClassVar[tuple[str, ...]] = ("attempt", "hold_no", "wanted", "amount_minor")
+
+    invoice: str
+    attempt: str
+    hold_no: Counter
+    # decide: captured while the invoice still wants the money, else let go.
+    wanted: Literal["decide", "capture", "release"] = "decide"
+    amount_minor: AmountMinor | None = None  # to capture; none: what the order asked for
+
+    def key(self) -> str:
+        """The n-th wish about what one order holds."""
+        return key_of("attempt.hold", self.attempt, self.hold_no)
+
+    def subject(self) -> str:
+        """Our invoice."""
+        return self.invoice
+
+
 class LinkExpire(Message):
     """The lifetime of a link is over: ask a last time, then close it."""
 

@@ -2,7 +2,7 @@
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from contracts.statuses import FiscalStatus, Flag, InvoiceStatus
+from contracts.statuses import FiscalStatus, Flag, InvoiceStatus, Proof
 
 
 class PaymentResult(BaseModel):
@@ -20,6 +20,7 @@ class PaymentResult(BaseModel):
     provider: str | None = None
     provider_reference: str | None = None
     paid_at: AwareDatetime | None = None
+    proof: Proof | None = None  # how the newest payment was proven
     fiscal_status: FiscalStatus = FiscalStatus.NOT_REQUIRED
     link_url: str | None = None
     request_id: str

@@ -28,6 +28,13 @@ class Flag(StrEnum):
     SETTLED_ELSEWHERE = "settled_elsewhere"  # by bank transfer or in cash: somebody said so, no provider did
 
 
+class Proof(StrEnum):
+    """How we know that money came. Never a redirect, an e-mail or an unsigned event."""
+
+    LOOK_UP = "look_up"  # the provider was asked
+    SIGNED_EVENT = "signed_event"  # its signed confirmation alone: it offers no look-up, or its account trusts them
+
+
 class FiscalStatus(StrEnum):
     """The receipt's own state; never derived from the payment's."""
 

@@ -1,14 +1,18 @@
 """Attempts: one order at a provider each. At most one per link is open, by a unique index."""
 
+import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, bindparam, case, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from contracts.ids import new_id
 from contracts.statuses import OPEN_ATTEMPTS, AttemptState
 from db.hot import Hot
-from db.schema import attempts, invoices
+from db.schema import attempts, invoices, order_numbers
 from db.tx import Tx
 from db.types import constant, db_now
 from rules.links import ATTEMPT_MOVES, may_leave
@@ -68,11 +72,11 @@ _SUMMARY = Hot(
 )
 
 
-def reserve(tx: Tx, link: Row[Any], account: str, *, visited: bool = False) -> Row[Any]:
+def reserve(tx: Tx, link: Row[Any], account: str, *, visited: bool = False, reference: str | None = None) -> Row[Any]:
     """Make the link's next attempt, ours alone so far; the caller holds the invoice's lock and saw none open.
 
     Whoever makes it and why, it asks for what is left of the link's amount, and never for what is paid already.
-    `visited`: a customer waits for its page.
+    `visited`: a customer waits for its page. `reference` names it at the provider; none: its id does.
     """
     attempt_id = new_id()
     number = select(func.coalesce(func.max(attempts.c.number), 0) + 1).where(attempts.c.link_id == link.id)
@@ -83,7 +87,7 @@ def reserve(tx: Tx, link: Row[Any], account: str, *, visited: bool = False) -> R
         link_id=link.id,
         number=number.scalar_subquery(),
         account=account,
-        reference=attempt_id,
+        reference=reference or attempt_id,
         state=AttemptState.RESERVED.value,
         amount_minor=link.amount_minor - kept.scalar_subquery(),
         currency=link.currency,
@@ -133,8 +137,19 @@ def by_order(tx: Tx, account: str, reference: str | None, provider_order_id: str
     return found
 
 
-def opened(tx: Tx, attempt_id: str, *, provider_order_id: str, pay_url: str, expires_at: datetime | None) -> bool:
-    """Note that the order exists and where the customer pays; False: the attempt went elsewhere meanwhile."""
+def opened(
+    tx: Tx,
+    attempt_id: str,
+    *,
+    provider_order_id: str,
+    pay_url: str,
+    expires_at: datetime | None,
+    pay_fields: Mapping[str, str] | None = None,
+) -> bool:
+    """Note that the order exists and where the customer pays; False: the attempt went elsewhere meanwhile.
+
+    `pay_fields` are what his browser posts there; none: it simply goes there.
+    """
     moved = (
         update(attempts)
         # A check that overtook this answer may have moved it already; the page is known only here.
@@ -143,6 +158,7 @@ def opened(tx: Tx, attempt_id: str, *, provider_order_id: str, pay_url: str, exp
             state=case((attempts.c.state.in_(_UNOPENED), AttemptState.OPEN.value), else_=attempts.c.state),
             provider_order_id=provider_order_id,
             pay_url_sealed=tx.sealer.seal(pay_url.encode()),
+            pay_fields_sealed=tx.sealer.seal(json.dumps(dict(pay_fields)).encode()) if pay_fields else None,
             expires_at=expires_at,
             opened_at=db_now(),
         )
@@ -161,6 +177,11 @@ def note_visit(tx: Tx, attempt: Row[Any]) -> None:
     if attempt.visited_at is None or attempt.declined_at is not None:
         seen = {"visited_at": func.coalesce(attempts.c.visited_at, db_now()), "declined_at": None}
         tx.execute(update(attempts).where(attempts.c.id == attempt.id).values(seen))
+
+
+def note_precheck(tx: Tx, attempt_id: str) -> None:
+    """Note that its provider was told, now, that it may take the money."""
+    tx.execute(update(attempts).where(attempts.c.id == attempt_id).values(prechecked_at=db_now()))
 
 
 def note_decline(tx: Tx, attempt_id: str) -> None:
@@ -215,9 +236,41 @@ def note_close(tx: Tx, attempt_id: str, message_id: str) -> None:
     tx.execute(update(attempts).where(attempts.c.id == attempt_id).values(close_message_id=message_id))
 
 
+def next_hold(tx: Tx, attempt_id: str) -> int:
+    """Count one more wish about the money that is held for this attempt."""
+    raised = update(attempts).where(attempts.c.id == attempt_id).values(hold_no=attempts.c.hold_no + 1)
+    return int(tx.execute(raised.returning(attempts.c.hold_no)).scalar_one())
+
+
+def note_hold(tx: Tx, attempt_id: str, message_id: str) -> None:
+    """Remember the message of the newest such wish, so that it is not wished twice at a time."""
+    tx.execute(update(attempts).where(attempts.c.id == attempt_id).values(hold_message_id=message_id))
+
+
 def pay_url(tx: Tx, attempt: Row[Any]) -> str | None:
     """Return the provider's page of an open attempt."""
     return tx.sealer.open(attempt.pay_url_sealed).decode() if attempt.pay_url_sealed else None
+
+
+def pay_fields(tx: Tx, attempt: Row[Any]) -> dict[str, str]:
+    """Return the form fields that the customer's browser posts to the page; empty: it simply goes there."""
+    sealed = attempt.pay_fields_sealed
+    fields: dict[str, str] = json.loads(tx.sealer.open(sealed)) if sealed else {}
+    return fields
+
+
+def next_number(tx: Tx, account: str, first: int) -> int:
+    """Count one more order of an account whose provider takes numbers alone; never one twice, never below `first`.
+
+    The row stays locked until the transaction ends, so take it late.
+    """
+    into = postgres_insert(order_numbers) if tx.is_postgres else sqlite_insert(order_numbers)
+    made = into.values(account=account, last=first)
+    counted = made.on_conflict_do_update(
+        index_elements=["account"],
+        set_={"last": case((order_numbers.c.last < first, first), else_=order_numbers.c.last + 1)},
+    )
+    return int(tx.execute(counted.returning(order_numbers.c.last)).scalar_one())
 
 
 def summary(tx: Tx, invoice_id: str) -> Row[Any]:

@@ -56,7 +56,15 @@ def keep(tx: Tx, account: str, evidence: Evidence, *, message_id: str) -> Row[An
         **facts,
     ).on_conflict_do_update(index_elements=["account", "provider_order_id"], set_=facts)
     entry = tx.execute(made.returning(*unmatched.c)).one()
-    ledger.record(tx, account, evidence.transactions, invoice_id=None, attempt_id=None, unmatched_id=entry.id)
+    ledger.record(
+        tx,
+        account,
+        evidence.transactions,
+        invoice_id=None,
+        attempt_id=None,
+        unmatched_id=entry.id,
+        proof=evidence.proof,
+    )
     is_new = entry.message_id == message_id and not _is_written(tx, entry)
     if is_new:
         _announce(tx, entry)
@@ -166,9 +174,10 @@ def _words(text: str) -> set[str]:
 def assign(tx: Tx, entry: Row[Any], link: Row[Any]) -> Row[Any] | None:
     """Make the order an attempt of an invoice's link; the caller holds the invoice's lock and asks the provider again.
 
-    None: an attempt of another account has this reference already, so nobody can tell the two apart.
+    None: an attempt of the account has this reference already, so nobody can tell the two apart.
     """
-    if tx.execute(select(attempts.c.id).where(attempts.c.reference == entry.reference)).first() is not None:
+    same = (attempts.c.account == entry.account, attempts.c.reference == entry.reference)
+    if tx.execute(select(attempts.c.id).where(*same)).first() is not None:
         return None
     number = select(func.coalesce(func.max(attempts.c.number), 0) + 1).where(attempts.c.link_id == link.id)
     made = insert(attempts).values(

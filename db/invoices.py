@@ -223,6 +223,7 @@ def set_standing(
     paid_at: datetime | None,
     provider_reference: str | None,
     paid_account: str | None,
+    paid_proof: str | None,
 ) -> None:
     """Write where the invoice stands; the caller holds its lock."""
     tx.execute(
@@ -236,6 +237,7 @@ def set_standing(
             paid_at=paid_at,
             provider_reference=provider_reference,
             paid_account=paid_account,
+            paid_proof=paid_proof,
         )
     )
 

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from contracts.evidence import ProviderTransaction, TransactionKind
 from contracts.ids import new_id
-from contracts.statuses import LinkState
+from contracts.statuses import LinkState, Proof
 from db.hot import Hot
 from db.schema import attempts, links, transactions, unmatched, verdicts
 from db.tx import Tx
@@ -46,6 +46,7 @@ def record(
     invoice_id: str | None,
     attempt_id: str | None,
     unmatched_id: str | None = None,
+    proof: Proof = Proof.LOOK_UP,
 ) -> int:
     """Keep transactions that are new; without an invoice they lie in the inbox. Return how many were new."""
     made = 0
@@ -61,6 +62,7 @@ def record(
             "invoice_id": invoice_id,
             "attempt_id": attempt_id,
             "unmatched_id": unmatched_id,
+            "proof": proof.value,
         }
         into = postgres_insert(transactions) if tx.is_postgres else sqlite_insert(transactions)
         added = tx.execute(into.values(**values).on_conflict_do_nothing().returning(transactions.c.id)).first()

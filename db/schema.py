@@ -256,6 +256,7 @@ invoices = Table(
     _time("crm_writer_until"),
     _created(),
     _time("settled_elsewhere_at"),  # past the link, as a person said
+    _word("paid_proof", nullable=True),  # of the newest capture
     UniqueConstraint("crm", "payable_type", "external_id"),
 )
 
@@ -348,8 +349,19 @@ attempts = Table(
     _word("unmatched_id", nullable=True),  # an order that was nobody's until a person assigned it
     _time("visited_at"),  # when a customer was first led to its page
     _time("declined_at"),  # when we learned that his last try there was declined, and he may try again
-    UniqueConstraint("reference"),
+    _bytes("pay_fields_sealed", nullable=True),  # form fields that the customer's browser posts to the page
+    _time("prechecked_at"),  # when its provider was last told that it may take the money
+    _count("hold_no"),
+    _word("hold_message_id", nullable=True),
+    UniqueConstraint("account", "reference"),
     UniqueConstraint("link_id", "number"),
+)
+# The last number given to an order, for accounts whose provider takes nothing but numbers.
+order_numbers = Table(
+    "order_numbers",
+    metadata,
+    Column("account", Word, primary_key=True),
+    Column("last", BigInteger, nullable=False),
 )
 _partial("uq_attempts_one_open", attempts, "link_id", where=_one_of("state", OPEN_ATTEMPTS), unique=True)
 _partial(
@@ -371,6 +383,7 @@ transactions = Table(
     _ref("attempt_id", "attempts.id", nullable=True),
     _created(),
     _word("unmatched_id", nullable=True),  # the inbox that it lies in, or lay in
+    _word("proof", default="look_up"),  # how we knew of it first
     UniqueConstraint("account", "kind", "provider_transaction_id"),
 )
 Index(None, transactions.c.invoice_id)

@@ -167,7 +167,7 @@ def of(tx: Tx, invoice_id: str) -> Story:
 def _head(invoice: Row[Any]) -> dict[str, Any]:
     shown = (
         *("id", "crm", "payable_type", "external_id", "version", "kind", "deal_id", "amount_minor", "currency"),
-        *("purpose", "status", "fiscal_status", "paid_minor", "refunded_minor", "paid_at", "account"),
+        *("purpose", "status", "fiscal_status", "paid_minor", "refunded_minor", "paid_at", "paid_proof", "account"),
         *("provider_reference", "revision", "crm_revision", "manager_id", "request_id", "created_at"),
     )
     return {name: invoice._mapping[name] for name in shown} | {
@@ -220,7 +220,7 @@ def _attempts(tx: Tx, invoice_id: str) -> Iterator[Entry]:
 
 
 def _intents(tx: Tx, attempt: Row[Any]) -> Iterator[Entry]:
-    for row in tx.execute(select(intents).where(intents.c.reference == attempt.reference)):
+    for row in tx.execute(select(intents).where(intents.c.reference == attempt.id)):
         end = f"{row.result} at {row.resolved_at:%H:%M:%S}" if row.result else "no known end"
         facts = _facts(row, "operation", "reference", "message_id", "claim_no", "result", "deadline")
         yield Entry(row.created_at, "intent", f"{row.operation} under {row.reference}: {end}", facts)

@@ -19,7 +19,9 @@ from contracts.commands import (
     LinkResend,
     LinkRetry,
     LinkSent,
+    PaymentCapture,
     PaymentRefund,
+    PaymentRelease,
     PaymentVerify,
     RefundApprove,
     RefundReject,
@@ -40,6 +42,7 @@ _CLOSED = {
     LinkState.CANCELLED: "the link is cancelled: reissue makes a new one",
     LinkState.EXPIRED: "the link has expired: reissue makes a new one",
 }
+_NOTHING_HELD = "no money is held for this invoice: verify the payment to see how it stands"
 _RUNNING = "a payment is running: verify it first, and wait for its end"
 # How far a sender's clock may be ahead of ours.
 _SKEW = timedelta(minutes=5)
@@ -134,6 +137,17 @@ def _verify(facts: Facts) -> str | None:
     return None  # asking does no harm
 
 
+def _capture(facts: Facts) -> str | None:
+    if facts.cancelled_by_crm:
+        return "the CRM cancelled the invoice: release the money, or send a new version first"
+    settled = None if facts.status is InvoiceStatus.MANUAL_REVIEW else _SETTLED.get(facts.status)
+    return settled or _release(facts)
+
+
+def _release(facts: Facts) -> str | None:
+    return None if facts.attempt is AttemptState.PROCESSING else _NOTHING_HELD
+
+
 def _decided_elsewhere(facts: Facts) -> str | None:
     return None  # by rules.refunds, and by rules.fiscal
 
@@ -159,6 +173,8 @@ _RULES: dict[type[Command], Callable[[Facts], str | None]] = {
     LinkExtend: _extend,
     PaymentVerify: _verify,
     FiscalStatusChanged: _decided_elsewhere,
+    PaymentCapture: _capture,
+    PaymentRelease: _release,
     PaymentRefund: _decided_elsewhere,
     RefundApprove: _decided_elsewhere,
     RefundReject: _decided_elsewhere,

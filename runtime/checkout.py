@@ -10,21 +10,24 @@ Decided under the invoice's lock, by rules.links and the invoice's status. Nothi
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeVar
 
 from contracts.messages import CheckoutStart, LinkCreate, LinkWanted
 from contracts.statuses import AttemptState, InvoiceStatus, LinkState
-from db import attempts, audit, customer_pages, invoices, links, message_store, wishes
+from db import attempts, audit, customer_pages, exceptions, invoices, links, message_store, wishes
 from db.database import Trouble, trouble_of
 from db.tx import Cause, Record, Tx
+from gateways.errors import Refused
 from gateways.providers.base import CreateMode
 from rules.links import PayDecision, may_pay
 from rules.policy import LinkPolicy
+from rules.verdicts import Reason
 from runtime.checks import request_check
 from runtime.deps import Deps
+from runtime.reserving import reserve
 
 # Somebody else holds the invoice's lock for milliseconds; each try waits up to the database's lock time-out.
 TRIES = 3
@@ -46,6 +49,7 @@ class PayResult:
     attempt_id: str | None = None
     account: str | None = None
     pay_url: str | None = field(default=None, repr=False)
+    pay_fields: Mapping[str, str] = field(default_factory=dict, repr=False)  # what the browser posts there, if anything
 
 
 def press_pay(deps: Deps, link_id: str, *, request_id: str | None = None) -> PayResult:
@@ -145,7 +149,11 @@ def _without_lapsed(tx: Tx, deps: Deps, attempt: Record | None, now: datetime) -
 def _reserve(tx: Tx, deps: Deps, invoice: Record, link: Record) -> PayResult:
     if invoice.account not in deps.providers:
         return PayResult("refused", "unavailable")
-    attempt = attempts.reserve(tx, link, invoice.account, visited=True)
+    try:
+        attempt = reserve(tx, deps, link, invoice.account, visited=True)
+    except Refused as error:
+        exceptions.raise_(tx, invoice.id, Reason.PROVIDER_REFUSED, error.detail)
+        return PayResult("refused", "unavailable")
     tx.then(CheckoutStart(invoice=invoice.id, link=link.id, attempt=attempt.id))
     return PayResult("new", attempt_id=attempt.id)
 
@@ -161,7 +169,13 @@ def _result(tx: Tx, decision: PayDecision, attempt: Record | None) -> PayResult:
     if decision.action == "resume":
         url = attempts.pay_url(tx, attempt)
         if url is not None:
-            return PayResult("resume", attempt_id=attempt.id, account=attempt.account, pay_url=url)
+            return PayResult(
+                "resume",
+                attempt_id=attempt.id,
+                account=attempt.account,
+                pay_url=url,
+                pay_fields=attempts.pay_fields(tx, attempt),
+            )
     return PayResult("wait", attempt.state, attempt.id)
 
 

@@ -35,6 +35,19 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+class NumberRange(_Part):
+    """Numbers from `first` to `last`, both included."""
+
+    first: Annotated[int, Field(gt=0)] = 1
+    last: Annotated[int, Field(gt=0)] = 2_147_483_647
+
+    @model_validator(mode="after")
+    def _rises(self) -> "NumberRange":
+        if self.first > self.last:
+            raise ValueError("first must not be greater than last")
+        return self
+
+
 class AccountSettings(_Part):
     """One account at one payment provider."""
 
@@ -45,6 +58,10 @@ class AccountSettings(_Part):
     webhook_secrets: tuple[SecretStr, ...] = ()
     # ask: an event only hastens a question to the provider; trust_signed: a signed event with complete facts decides.
     verification: Literal["ask", "trust_signed"] = "ask"
+    # Of money that is held first: at_once while the invoice wants it, else it is let go; or by a person's command.
+    capture: Literal["at_once", "by_command"] = "at_once"
+    # Of orders, where the provider takes nothing but numbers: the bank names the range. Raise `first` after a restore.
+    order_numbers: NumberRange = NumberRange()
     options: dict[str, Any] = Field(default_factory=dict)
 
 

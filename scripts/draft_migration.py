@@ -51,11 +51,17 @@ def check() -> int:
 
 
 def _statements(database: Database) -> set[tuple[str, ...]]:
-    """Return what SQLite keeps of its schema: the lines of each statement; the order of constraints says nothing."""
+    """Return what SQLite keeps of its schema: the parts of each statement; their order says nothing."""
     found = "SELECT sql FROM sqlite_master WHERE type IN ('table', 'index') AND name != 'alembic_version'"
     with database.read() as tx:
         rows = [row[0] for row in tx.connection.exec_driver_sql(found) if row[0] is not None]
-    return {tuple(sorted(line.strip(" \t,") for line in row.splitlines())) for row in rows}
+    # A table that was built anew has its name in quotes.
+    return {tuple(sorted(_parts(row.replace('"', "")))) for row in rows}
+
+
+def _parts(sql: str) -> list[str]:
+    """Return the columns and constraints of a statement: what commas outside parentheses part."""
+    return [part.strip(" \t,") for part in re.split(r",\s+(?![^()]*\))|\n", sql)]
 
 
 def draft(message: str, revision: str, *, first: bool) -> int:

@@ -59,6 +59,9 @@ class Shop:
     cancelled: list[str] = field(default_factory=list)
     before_answer: Callable[[OrderRequest], None] = lambda order: None
     lost: bool = False
+    calls: list[str] = field(default_factory=list)  # cancel, capture, release
+    fails: dict[str, Exception] = field(default_factory=dict)
+    loses: set[str] = field(default_factory=set)
     refund_calls: list[str] = field(default_factory=list)
     refunds: dict[str, str] = field(default_factory=dict)  # our refund's name -> their transaction
     refund_fails: Callable[[RefundRequest], Exception | None] = lambda request: None  # before anything happened
@@ -115,10 +118,50 @@ class Shop:
         return ProviderRefund(name, self.refunds[name], request.amount_minor)
 
     def cancel_order(self, reference: str, provider_order_id: str) -> None:
+        self.calls.append(f"cancel {reference}")
+        self._fails("cancel")
         if self.orders.get(reference) is not OrderState.OPEN:
             raise Refused("not open")
         self.orders[reference] = OrderState.CANCELLED
         self.cancelled.append(reference)
+        self._loses("cancel")
+
+    def capture_order(self, reference: str, provider_order_id: str, amount_minor: int, currency: str) -> None:
+        self.calls.append(f"capture {amount_minor} {currency}")
+        self._fails("capture")
+        if self.orders.get(reference) is not OrderState.HELD:
+            raise Refused("nothing held", code="not_held")
+        self.orders[reference] = OrderState.PAID
+        self.money[reference] = (
+            ProviderTransaction(
+                provider_transaction_id=f"c-{reference}",
+                kind=TransactionKind.CAPTURE,
+                amount_minor=amount_minor,
+                currency=currency,
+                occurred_at=datetime.now(UTC),
+            ),
+        )
+        self._loses("capture")
+
+    def release_order(self, reference: str, provider_order_id: str) -> None:
+        self.calls.append("release")
+        self._fails("release")
+        if self.orders.get(reference) is not OrderState.HELD:
+            raise Refused("nothing held", code="not_held")
+        self.orders[reference] = OrderState.CANCELLED
+        self._loses("release")
+
+    def _fails(self, operation: str) -> None:
+        """Fail as a test wants, once, before anything happened."""
+        error = self.fails.pop(operation, None)
+        if error is not None:
+            raise error
+
+    def _loses(self, operation: str) -> None:
+        """Lose the answer, once, after it happened."""
+        if operation in self.loses:
+            self.loses.remove(operation)
+            raise Unknown("lost")
 
     def close(self) -> None:
         return None

@@ -357,6 +357,7 @@ def _invoice(invoice: Record | None) -> dict[str, Any]:
         "paid_at": _time(invoice.paid_at),
         "provider": invoice.paid_account,
         "provider_reference": invoice.provider_reference,
+        "proof": invoice.paid_proof,
         "fiscal_status": invoice.fiscal_status,
         "revision": invoice.revision,
         "crm_revision": invoice.crm_revision,

@@ -50,7 +50,7 @@ class Doors(Starlette):
         self._views = ViewLog(deps.database)
         settings = deps.settings
         self._guesses = Guesses(settings.guess_limit, settings.redis_url, prefix=settings.queue_prefix, clock=clock)
-        self.receiver = Receiver(deps, self._commits)
+        self.receiver = Receiver(deps, self._commits, self._threads)
         super().__init__(
             routes=[
                 *Health(deps.database, self._threads).routes(),

@@ -4,6 +4,7 @@
     POST /l/{token}/pay        one attempt however often it is pressed; waits for it, then 303 to the provider
     GET  /l/{token}/continue   where the browser waits on when the provider is slow; only with a ticket of Pay
     GET  /l/{token}/return     back from the provider: asks for a check, proves nothing
+    GET  /back/{account}       the same, where a provider has one way back for all: a cookie knows the link
     POST /l/{token}/ask        ask the seller for a new link, where this one is over; once a day, however often
     GET  /l/{token}/qr.svg     the link as a QR code, to go on with on a telephone
     GET  /l/{token}/status     the same facts as JSON, for the page's script
@@ -27,14 +28,14 @@ from db import customer_pages
 from db.customer_pages import CustomerView
 from db.database import Trouble, trouble_of
 from rules.pages import OVER, PAYABLE, Opening, PageState, page_state
-from runtime.checkout import ask_for_link, look, note_return
+from runtime.checkout import PayResult, ask_for_link, look, note_return
 from runtime.deps import Deps
 from runtime.tokens import token_hash
 from web.guesses import Guesses
 from web.paying import Paying, is_coming
 from web.rendering import Renderer, Shown, is_token, qr_code
 from web.requests import request_id_of
-from web.security import FormGuard, page_headers
+from web.security import FormGuard, keep_way_back, page_headers, way_back
 from web.texts import LANGUAGES, language_of, language_of_browser
 from web.threads import Threads
 from web.view_log import ViewLog, is_a_look
@@ -69,6 +70,8 @@ class Pages:
             Route("/l/{token}/continue", self._guarded(self._continue)),
             # Some banks send the customer back by a form.
             Route("/l/{token}/return", self._guarded(self._return), methods=["GET", "POST"]),
+            # Where a provider has one way back for all orders of an account.
+            Route("/back/{account}", self._guarded(self._come_back), methods=["GET", "POST"]),
             Route("/l/{token}/ask", self._guarded(self._ask), methods=["GET", "POST"]),
             Route("/l/{token}/qr.svg", self._guarded(self._qr)),
             Route("/l/{token}/status", self._guarded(self._status)),
@@ -113,7 +116,7 @@ class Pages:
         if is_coming(result):
             query = self._query(request, view, t=self._guard.ticket(view.link_id))
             return self._see_other(f"{self._address(request)}/continue?{query}")
-        return self._onward(request, view, self._paying.provider_page(result))
+        return self._onward(request, view, result)
 
     async def _continue(self, request: Request) -> Response:
         view = await self._find(request)
@@ -127,7 +130,7 @@ class Pages:
             await self._paying.wait_on(view.link_id)
             result = await self._threads.view(lambda: look(self._deps, view.link_id))
         if not is_coming(result):
-            return self._onward(request, view, self._paying.provider_page(result))
+            return self._onward(request, view, result)
         query = self._query(request, view, t=ticket, again="1")
         return self._page(
             request,
@@ -145,6 +148,15 @@ class Pages:
         request_id = request_id_of(request.scope)
         await self._threads.press(lambda: note_return(self._deps, view.link_id, request_id=request_id))
         return self._back(request, view, returned="1")
+
+    async def _come_back(self, request: Request) -> Response:
+        """Lead the browser to the link that it left from. Nothing that the provider says of the order is looked at."""
+        token = way_back(request)
+        if token is None or not is_token(token):
+            return self._message(
+                request, "come_back", 200, language_of_browser(request.headers.get("accept-language", ""))
+            )
+        return self._see_other(f"/l/{token}/return")
 
     async def _ask(self, request: Request) -> Response:
         if request.method != "POST":
@@ -197,6 +209,7 @@ class Pages:
         next_url: str | None = None,
         path: str = "",
         kept: Mapping[str, str] = MappingProxyType({}),
+        handover: tuple[str, Mapping[str, str]] | None = None,
     ) -> Response:
         language = self._language(request, view)
         address = self._address(request)
@@ -213,6 +226,7 @@ class Pages:
             status_url=f"{address}/status",
             expected=_now(view),
             next_url=next_url,
+            handover=handover,
         )
         body = self._render.page(page, view, self._deps.settings.merchant_of(view.crm))
         return Response(body, status, self._headers, "text/html")
@@ -236,9 +250,19 @@ class Pages:
         error, status = ("too_many", 429) if later else ("not_found", 404)
         return JSONResponse({"error": error}, status, {**self._headers, **later})
 
-    def _onward(self, request: Request, view: CustomerView, provider_page: str | None) -> Response:
-        """Send the browser to the provider, or back to the page, which says why not."""
-        return self._back(request, view) if provider_page is None else self._see_other(provider_page)
+    def _onward(self, request: Request, view: CustomerView, result: PayResult) -> Response:
+        """Send the browser to the provider, or back to the page, which says why not.
+
+        Where the provider takes a form, it stands on a page of ours with one button: no redirect can post it.
+        """
+        provider_page = self._paying.provider_page(result)
+        if provider_page is None:
+            return self._back(request, view)
+        if not result.pay_fields:
+            return self._see_other(provider_page)
+        response = self._page(request, view, "handover", handover=(provider_page, result.pay_fields))
+        keep_way_back(response, request.path_params["token"], self._deps.settings)
+        return response
 
     def _see_other(self, url: str) -> Response:
         return RedirectResponse(url, 303, self._headers)

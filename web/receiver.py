@@ -4,6 +4,9 @@
 
 An event is a hint: nothing of it is believed here, and the worker checks the signature again. 2xx comes only after the
 commit, a duplicate's too; 503 with Retry-After when there is none, and the provider repeats.
+
+Some providers ask before money moves. That is no event: it is answered from the database at once, and nothing is kept
+of it. Whatever goes wrong is no yes. Some must hear a literal word, which their adapter names.
 """
 
 import asyncio
@@ -23,14 +26,17 @@ from starlette.types import Message, Receive, Scope, Send
 
 from contracts.ids import new_id
 from contracts.messages import ProviderEventReceived
+from db.database import Trouble, trouble_of
 from db.message_store import Added
 from db.sealing import Sealer
 from db.tx import Cause, NewMessage, prepare
 from gateways.errors import GatewayError, Refused
 from gateways.providers.base import Provider
 from runtime.deps import Deps
+from runtime.precheck import answer_precheck
 from web.group_commit import Full, GroupCommit, Unwritten
 from web.requests import request_id_of
+from web.threads import Threads
 
 PREFIX = "/webhooks/"
 MAX_QUERY_BYTES = 8192
@@ -63,7 +69,10 @@ class Answer:
     content_type: bytes = b"application/json"
 
 
-def _accepted(counted: str) -> Answer:
+def _accepted(counted: str, word: str = "") -> Answer:
+    """Answer with our JSON, or literally with the word that this provider must hear."""
+    if word:
+        return Answer(counted, 200, word.encode(), content_type=b"text/plain; charset=utf-8")
     return Answer(counted, 200, b'{"received": true}')
 
 
@@ -82,8 +91,6 @@ def _refused(counted: str, status: int, field: str, problem: str, *headers: tupl
 _CLOSE = (b"connection", b"close")
 _LATER = (b"retry-after", str(RETRY_AFTER_SECONDS).encode())
 
-_ADDED = _accepted("accepted")
-_KNOWN = _accepted("duplicate")
 _FULL = _refused("full", 503, "server", "too much waits to be written; send the event again later", _LATER)
 _UNWRITTEN = _refused("unwritten", 503, "server", "the event could not be stored; send it again later", _LATER)
 _METHOD = _refused("method", 405, "method", "send events by POST or GET", (b"allow", b"GET, POST"))
@@ -180,7 +187,9 @@ def _traceparent(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
 class Receiver:
     """The ASGI endpoint for every path under /webhooks/."""
 
-    def __init__(self, deps: Deps, commits: GroupCommit) -> None:
+    def __init__(self, deps: Deps, commits: GroupCommit, threads: Threads) -> None:
+        self._deps = deps
+        self._threads = threads
         self._providers: Mapping[str, Provider] = deps.providers
         self._sealer = deps.database.sealer
         self._max_bytes = deps.settings.webhook_max_bytes
@@ -233,7 +242,38 @@ class Receiver:
             request_id_of(scope),
             self._sealer,
         )
+        if provider.capabilities.precheck:
+            answered = await self._answer_precheck(arrived)
+            if answered is not None:
+                return answered
         return await self._store(arrived)
+
+    async def _answer_precheck(self, arrived: Arrived) -> Answer | None:
+        """Say whether money may move; None: it was an event."""
+        try:
+            precheck = arrived.provider.parse_precheck(
+                method=arrived.method,
+                query=arrived.query.decode("latin-1"),
+                headers=kept_headers(arrived.headers),
+                body=arrived.body,
+            )
+        except Refused as error:
+            log.info("precheck.unreadable", account=arrived.account, code=error.code, request_id=arrived.request_id)
+            return _event_refused(error)
+        if precheck is None:
+            return None
+        try:
+            refusal = await self._threads.press(
+                lambda: answer_precheck(self._deps, arrived.account, precheck, request_id=arrived.request_id)
+            )
+        except Exception as error:
+            if trouble_of(error) not in (Trouble.OUTAGE, Trouble.BUSY):
+                raise
+            refusal = "unavailable"
+        log.info("precheck.answered", account=arrived.account, refusal=refusal, request_id=arrived.request_id)
+        if refusal is not None:
+            return _refused("precheck_refused", 409, "order", refusal)
+        return _accepted("precheck_agreed", arrived.provider.capabilities.answer)
 
     def _refuse_early(self, scope: Scope) -> Answer | None:
         """Refuse what needs no look at the body."""
@@ -281,7 +321,8 @@ class Receiver:
             return _FULL
         except Unwritten:
             return _UNWRITTEN
-        return _ADDED if isinstance(result, Added) else _KNOWN
+        counted = "accepted" if isinstance(result, Added) else "duplicate"
+        return _accepted(counted, arrived.provider.capabilities.answer)
 
 
 def _event_refused(error: GatewayError) -> Answer:

@@ -40,6 +40,7 @@ class Shown:
     ask_url: str | None = None  # where a new link is asked for
     has_asked: bool = False
     qr_url: str | None = None
+    handover: tuple[str, Mapping[str, str]] | None = None  # the provider's page, and the form fields that it takes
 
 
 class Renderer:

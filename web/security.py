@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from hashlib import sha256
 from urllib.parse import urlsplit
 
+from starlette.requests import Request
+from starlette.responses import Response
+
 from runtime.settings import AccountSettings, Settings
 
 # How long "we are preparing your payment" may lead on to the provider before Pay must be pressed again.
@@ -63,6 +66,23 @@ def may_redirect(url: str, account: AccountSettings | None) -> bool:
         and _is_plain(account)
         and parts.hostname == urlsplit(account.base_url).hostname
     )
+
+
+_WAY_BACK = "paylinks_way_back"
+
+
+def keep_way_back(response: Response, token: str, settings: Settings) -> None:
+    """Let this browser alone find its link again, where a provider sends all customers back to one address."""
+    secure = urlsplit(settings.public_base_url).scheme == "https"
+    # Lax: sent when the provider's page leads back here by a link or a redirect, and to no other site.
+    response.set_cookie(
+        _WAY_BACK, token, max_age=TICKET_SECONDS, path="/back", secure=secure, httponly=True, samesite="lax"
+    )
+
+
+def way_back(request: Request) -> str | None:
+    """Return the token of the link that this browser left from, if it says one."""
+    return request.cookies.get(_WAY_BACK)
 
 
 class FormGuard:

@@ -12,7 +12,10 @@ from rules.pages import PageState
 LANGUAGES: dict[Locale, str] = {"hy": "Հայերեն", "ru": "Русский", "en": "English"}
 DEFAULT: Locale = "en"
 # Every page that there is: one for each state of a link, what waits or leads nowhere, and messages about no link.
-PAGES = frozenset({*PageState, "preparing", "checking", "unavailable", "not_found", "too_many", "refused", "trouble"})
+PAGES = frozenset(
+    {*PageState, "preparing", "handover", "checking", "unavailable"}
+    | {"not_found", "too_many", "refused", "trouble", "come_back"}
+)
 
 TEXTS: dict[str, dict[Locale, str]] = {
     "page.title": {"hy": "Վճարում", "ru": "Оплата", "en": "Payment"},
@@ -99,6 +102,16 @@ TEXTS: dict[str, dict[Locale, str]] = {
         "hy": "Սովորաբար դա տևում է մի քանի վայրկյան։ Եթե վճարման էջն ինքնաշխատ չբացվի, սեղմեք կոճակը։",
         "ru": "Обычно это занимает несколько секунд. Если страница оплаты не откроется сама, нажмите кнопку.",
         "en": "This usually takes a few seconds. If the payment page does not open by itself, press the button.",
+    },
+    "handover.title": {
+        "hy": "Ամեն ինչ պատրաստ է վճարման համար",
+        "ru": "Всё готово к оплате",
+        "en": "Everything is ready for your payment",
+    },
+    "handover.text": {
+        "hy": "Սեղմեք կոճակը, և կբացվի վճարային համակարգի պաշտպանված էջը։",
+        "ru": "Нажмите кнопку — откроется защищённая страница платёжной системы.",
+        "en": "Press the button to open the payment provider's secure page.",
     },
     "checking.title": {"hy": "Ստուգում ենք վճարումը", "ru": "Проверяем оплату", "en": "We are checking your payment"},
     "checking.text": {
@@ -237,6 +250,16 @@ TEXTS: dict[str, dict[Locale, str]] = {
         "hy": "Խնդրում ենք փորձել ավելի ուշ կամ դիմել վաճառողին։",
         "ru": "Попробуйте позже или обратитесь к продавцу.",
         "en": "Please try again later, or contact the seller.",
+    },
+    "come_back.title": {
+        "hy": "Ստուգեք վճարումը ձեր հղումով",
+        "ru": "Проверьте оплату по вашей ссылке",
+        "en": "See your payment at your link",
+    },
+    "come_back.text": {
+        "hy": "Բացեք վաճառողից ստացած հղումը. այնտեղ կտեսնեք վճարման արդյունքը։",
+        "ru": "Откройте ссылку, которую прислал продавец: там виден результат оплаты.",
+        "en": "Open the link that the seller sent you: the result of the payment is shown there.",
     },
     "not_found.title": {"hy": "Էջը չի գտնվել", "ru": "Страница не найдена", "en": "Page not found"},
     "not_found.text": {

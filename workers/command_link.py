@@ -34,9 +34,10 @@ from rules.masking import masked
 from rules.verdicts import Reason
 from runtime.checks import request_check
 from runtime.deps import Deps
+from runtime.reserving import reserve
 from workers.commanding import LIMIT, SCHEDULE, Declined, Target, carry_out
 from workers.linking import make_link, supersede
-from workers.receipts import WordRefused, take_word
+from workers.receipts import WordRefused, take_fiscal_word
 from workers.stage import Outcome, stage
 from workers.standing import announce, ask_to_close, clear_exception, raise_exception, restand
 
@@ -116,7 +117,7 @@ def retry_link(message: LinkRetry, deps: Deps) -> Outcome:
             return "the open order is being closed; then Pay begins a new one"
         provider = deps.providers.get(target.invoice.account)
         if provider is not None and provider.capabilities.opens is Opens.EARLY:
-            attempt = attempts.reserve(tx, target.link, target.invoice.account)
+            attempt = reserve(tx, deps, target.link, target.invoice.account)
             tx.then(LinkCreate(invoice=target.invoice.id, link=target.link.id, attempt=attempt.id))
         restand(tx, target.invoice.id)
         return "Pay begins a new payment"
@@ -215,7 +216,7 @@ def note_fiscal(message: FiscalStatusChanged, deps: Deps) -> Outcome:
     def do(tx: Tx, target: Target) -> str | Declined:
         now = FiscalStatus(target.invoice.fiscal_status)
         try:
-            said = take_word(tx, target.invoice, message, deps.claim.id)
+            said = take_fiscal_word(tx, target.invoice, message, deps.claim.id)
         except WordRefused as error:
             return Declined(str(error))
         if said is None:  # no receipt of ours is open: only his word counts

@@ -21,7 +21,7 @@ def give_up_attempt(deps: Deps, attempt_id: str, *, actor: str, reason: str) -> 
         invoices.lock(tx, attempt.invoice_id)
         if not attempts.move(tx, attempt.id, AttemptState.CLOSED, error="given up by a person"):
             return False
-        intents.resolve(tx, CREATE_ORDER, attempt.reference, "given_up")
+        intents.resolve(tx, CREATE_ORDER, attempt.id, "given_up")
         exceptions.clear(tx, attempt.invoice_id, Reason.OUTCOME_UNKNOWN)
         audit.write(
             tx, actor=actor, action="attempt.given_up", subject=attempt.invoice_id, reason=reason, attempt=attempt.id

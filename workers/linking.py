@@ -9,6 +9,7 @@ from gateways.providers.base import Opens
 from rules.policy import LinkPolicy
 from rules.verdicts import Reason
 from runtime.deps import Deps
+from runtime.reserving import reserve
 from runtime.tokens import token_hash
 from workers.standing import ask_to_close
 
@@ -40,7 +41,7 @@ def make_link(tx: Tx, deps: Deps, invoice: Record, policy: LinkPolicy, *, actor:
     tx.then(LinkExpire(invoice=invoice.id, link=link.id), delay_seconds=lifetime)
     provider = deps.providers.get(invoice.account)
     if provider is not None and provider.capabilities.opens is Opens.EARLY:
-        attempt = attempts.reserve(tx, link, invoice.account)
+        attempt = reserve(tx, deps, link, invoice.account)
         tx.then(LinkCreate(invoice=invoice.id, link=link.id, attempt=attempt.id))
     return link
 

@@ -20,6 +20,7 @@ from rules.verdicts import Reason
 from runtime import points
 from runtime.checks import request_check, schedule_check
 from runtime.deps import Deps
+from runtime.reserving import reserve
 from workers.stage import ALREADY_DONE, DONE, NOT_YET, SUPERSEDED, Outcome
 from workers.standing import ask_to_close, raise_exception, restand
 
@@ -39,9 +40,9 @@ def open_attempt(message: Opening, deps: Deps) -> Outcome:
         if attempt.state not in (AttemptState.RESERVED, AttemptState.UNKNOWN):
             return ALREADY_DONE
         provider = deps.providers[attempt.account]
-        earlier = intents.declare(tx, CREATE_ORDER, attempt.reference, deps.claim, call_seconds=CALL_SECONDS)
+        earlier = intents.declare(tx, CREATE_ORDER, attempt.id, deps.claim, call_seconds=CALL_SECONDS)
         if link.state != LinkState.ACTIVE and earlier is None:
-            intents.resolve(tx, CREATE_ORDER, attempt.reference, "not_done")
+            intents.resolve(tx, CREATE_ORDER, attempt.id, "not_done")
             attempts.move(tx, attempt.id, AttemptState.CLOSED, error=f"link {link.state}")
             restand(tx, invoice.id)
             return SUPERSEDED
@@ -59,7 +60,7 @@ def open_attempt(message: Opening, deps: Deps) -> Outcome:
         raise
     except Unknown:
         with deps.begin() as tx:
-            intents.ended_unheard(tx, CREATE_ORDER, attempt.reference, (deps.claim.id, deps.claim.claim_no))
+            intents.ended_unheard(tx, CREATE_ORDER, attempt.id, (deps.claim.id, deps.claim.claim_no))
         raise
     except Refused as error:
         return _refused(message, deps, attempt, error)
@@ -85,12 +86,13 @@ def _opened(message: Opening, deps: Deps, attempt: Record, order: ProviderOrder)
         raise ValueError("an order without a page cannot be opened")
     with deps.concluding(message, provider_request_id=order.provider_request_id) as tx:
         invoices.lock(tx, attempt.invoice_id)
-        intents.resolve(tx, CREATE_ORDER, attempt.reference, "done")
+        intents.resolve(tx, CREATE_ORDER, attempt.id, "done")
         moved = attempts.opened(
             tx,
             attempt.id,
             provider_order_id=order.provider_order_id,
             pay_url=order.pay_url,
+            pay_fields=order.pay_fields,
             expires_at=order.expires_at,
         )
         if not moved:  # a second opener was first, or it ended meanwhile: keep the order's id
@@ -128,19 +130,19 @@ def _replace(message: Opening, deps: Deps, attempt: Record, order: ProviderOrder
         deps.providers[attempt.account].cancel_order(attempt.reference, order.provider_order_id)
     with deps.concluding(message, outcome="replaced", provider_request_id=order.provider_request_id) as tx:
         invoices.lock(tx, attempt.invoice_id)
-        intents.resolve(tx, CREATE_ORDER, attempt.reference, "done")
+        intents.resolve(tx, CREATE_ORDER, attempt.id, "done")
         attempts.learn_order(tx, attempt.id, order.provider_order_id)
         attempts.move(tx, attempt.id, AttemptState.CLOSED, error="the provider's page was lost with its answer")
         schedule_check(tx, attempts.lock(tx, attempt.id), delay_seconds=0.0)
-        _next_attempt(tx, message, attempt)
+        _next_attempt(tx, deps, message, attempt)
     return DONE
 
 
-def _next_attempt(tx: Tx, message: Opening, attempt: Record) -> None:
+def _next_attempt(tx: Tx, deps: Deps, message: Opening, attempt: Record) -> None:
     link = links.get(tx, attempt.link_id)
     if link.state != LinkState.ACTIVE or attempts.open_of_link(tx, link.id) is not None:
         return
-    fresh = attempts.reserve(tx, link, attempt.account)
+    fresh = reserve(tx, deps, link, attempt.account)
     tx.then(type(message)(invoice=message.invoice, link=link.id, attempt=fresh.id))
 
 
@@ -158,7 +160,7 @@ def _leave_to_a_person(message: Opening, deps: Deps, attempt: Record) -> Outcome
 def _refused(message: Opening, deps: Deps, attempt: Record, error: Refused) -> Outcome:
     with deps.concluding(message, outcome="refused", detail=error.detail) as tx:
         invoices.lock(tx, attempt.invoice_id)
-        intents.resolve(tx, CREATE_ORDER, attempt.reference, "not_done")
+        intents.resolve(tx, CREATE_ORDER, attempt.id, "not_done")
         if attempts.refused(tx, attempt.id, error.code or "refused"):
             raise_exception(tx, attempt.invoice_id, Reason.PROVIDER_REFUSED, error.detail)
         restand(tx, attempt.invoice_id)
@@ -168,7 +170,7 @@ def _refused(message: Opening, deps: Deps, attempt: Record, error: Refused) -> O
 def _forget(deps: Deps, attempt: Record, by: tuple[str, int]) -> None:
     """Note that surely nothing came of this caller's intent, so that the next try may call."""
     with deps.begin() as tx:
-        intents.resolve(tx, CREATE_ORDER, attempt.reference, "not_done", by=by)
+        intents.resolve(tx, CREATE_ORDER, attempt.id, "not_done", by=by)
 
 
 LIMIT = timedelta(seconds=CALL_SECONDS)

@@ -12,13 +12,14 @@ import base64
 from datetime import timedelta
 
 from contracts.messages import ProviderEventReceived
+from contracts.statuses import Proof
 from db import attempts, inbox, invoices
 from gateways.errors import Refused
 from gateways.providers.base import Provider, ProviderEvent
 from runtime.checks import request_check
 from runtime.deps import Deps
+from workers.holding import take_word
 from workers.stage import DONE, NOT_YET, REFUSED, Outcome, Schedule, stage
-from workers.standing import apply_evidence
 
 WAITS = 24
 PAUSE_SECONDS = 5.0
@@ -49,7 +50,8 @@ def read_event(message: ProviderEventReceived, deps: Deps) -> Outcome:
     with deps.concluding(message, subject=attempt.invoice_id) as tx:
         invoices.lock(tx, attempt.invoice_id)
         if event.evidence is not None and _is_believed(deps, message.account, provider):
-            apply_evidence(tx, deps.settings, attempts.lock(tx, attempt.id), event.evidence, message_id=deps.claim.id)
+            word = event.evidence.model_copy(update={"proof": Proof.SIGNED_EVENT})
+            take_word(tx, deps, attempts.lock(tx, attempt.id), word)
         else:
             request_check(tx, attempt)
     return DONE
@@ -75,7 +77,7 @@ def _parse(provider: Provider, message: ProviderEventReceived) -> ProviderEvent:
 def _keep_unmatched(message: ProviderEventReceived, deps: Deps, event: ProviderEvent) -> Outcome:
     """Keep proven money that belongs to no invoice of ours; never guess whose it is."""
     provider = deps.providers[message.account]
-    evidence = event.evidence
+    evidence = event.evidence.model_copy(update={"proof": Proof.SIGNED_EVENT}) if event.evidence else None
     if provider.capabilities.lookup and event.reference is not None:
         deps.alone()
         evidence = provider.fetch_evidence(event.reference, event.provider_order_id)

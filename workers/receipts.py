@@ -105,7 +105,7 @@ def restate(tx: Tx, invoice_id: str) -> bool:
 # --- a person's word ------------------------------------------------------------------------------------------------
 
 
-def take_word(tx: Tx, invoice: Record, message: FiscalStatusChanged, decision: str) -> str | None:
+def take_fiscal_word(tx: Tx, invoice: Record, message: FiscalStatusChanged, decision: str) -> str | None:
     """Do what a person says with the receipts that are not over; None: there are none, and only his word counts.
 
     WordRefused says what is in the way.

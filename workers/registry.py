@@ -10,6 +10,8 @@ STAGES = (
     "close_attempt",
     "expire_link",
     "command_link",
+    "command_hold",
+    "settle_hold",
     "command_refund",
     "make_refund",
     "issue_receipt",

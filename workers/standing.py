@@ -11,7 +11,7 @@ from dataclasses import replace
 from contracts.evidence import Evidence, OrderState
 from contracts.messages import AttemptClose, CrmUpdate, PaymentStatusChanged
 from contracts.results import PaymentResult
-from contracts.statuses import AttemptState, FiscalStatus, InvoiceStatus, LinkState
+from contracts.statuses import AttemptState, FiscalStatus, InvoiceStatus, LinkState, Proof
 from db import attempts, exceptions, invoices, ledger, links, message_store
 from db.tx import Record, Tx
 from rules.policy import LinkPolicy
@@ -32,8 +32,19 @@ from runtime.settings import Settings
 from workers.receipts import known_money, want_receipts
 
 
-def apply_evidence(tx: Tx, settings: Settings, attempt: Record, evidence: Evidence, *, message_id: str) -> Standing:
-    """Take a provider's word on an attempt: money, attempt, verdicts, invoice, exceptions, follow-ups."""
+def apply_evidence(
+    tx: Tx,
+    settings: Settings,
+    attempt: Record,
+    evidence: Evidence,
+    *,
+    message_id: str,
+    holds_are_ours: bool = False,
+) -> Standing:
+    """Take a provider's word on an attempt: money, attempt, verdicts, invoice, exceptions, follow-ups.
+
+    `holds_are_ours`: money that is held needs no person, because we capture it or let it go by ourselves.
+    """
     invoice = invoices.lock(tx, attempt.invoice_id)
     wrong = mismatch(evidence, attempt.reference, attempt.provider_order_id)
     if wrong is not None:
@@ -41,12 +52,14 @@ def apply_evidence(tx: Tx, settings: Settings, attempt: Record, evidence: Eviden
         return restand(tx, invoice.id)
     attempts.note_answer(tx, attempt.id, provider_order_id=evidence.provider_order_id, told=evidence.state)
     known = known_money(tx, settings, invoice)
-    ledger.record(tx, attempt.account, evidence.transactions, invoice_id=invoice.id, attempt_id=attempt.id)
+    ledger.record(
+        tx, attempt.account, evidence.transactions, invoice_id=invoice.id, attempt_id=attempt.id, proof=evidence.proof
+    )
     has_fiscal_news = want_receipts(tx, settings, invoice, known)
     attempts.move(tx, attempt.id, attempt_after(evidence), error=None)
     if evidence.state is OrderState.DECLINED:
         attempts.note_decline(tx, attempt.id)
-    _keep_evidence_exceptions(tx, invoice.id, evidence)
+    _keep_evidence_exceptions(tx, invoice.id, evidence, holds_are_ours=holds_are_ours)
     standing = restand(tx, invoice.id)
     if has_fiscal_news and invoices.get(tx, invoice.id).revision == invoice.revision:
         announce(tx, invoice.id)
@@ -63,10 +76,10 @@ def apply_evidence(tx: Tx, settings: Settings, attempt: Record, evidence: Eviden
     return standing
 
 
-def _keep_evidence_exceptions(tx: Tx, invoice_id: str, evidence: Evidence) -> None:
+def _keep_evidence_exceptions(tx: Tx, invoice_id: str, evidence: Evidence, *, holds_are_ours: bool) -> None:
     """Open and clear the exceptions that a provider's word decides about."""
     true_now = evidence_reasons(evidence.state)
-    for reason in true_now:
+    for reason in true_now - ({Reason.HELD} if holds_are_ours else set()):
         exceptions.raise_(tx, invoice_id, reason, _DETAILS[reason])
     over = {Reason.OUTCOME_UNKNOWN, Reason.HELD} - true_now
     if attempt_after(evidence) is not AttemptState.PROCESSING:
@@ -107,6 +120,7 @@ def restand(tx: Tx, invoice_id: str) -> Standing:
             paid_at=standing.paid_at,
             provider_reference=capture.provider_transaction_id if capture else None,
             paid_account=capture.account if capture else None,
+            paid_proof=capture.proof if capture else None,
         )
         announce(tx, invoice_id)
     return replace(standing, status=status)
@@ -211,6 +225,7 @@ def result_of(invoice: Record, link_url: str | None = None) -> PaymentResult:
         provider=invoice.paid_account,
         provider_reference=invoice.provider_reference,
         paid_at=invoice.paid_at,
+        proof=Proof(invoice.paid_proof) if invoice.paid_proof else None,
         fiscal_status=FiscalStatus(invoice.fiscal_status),
         link_url=link_url,
         request_id=invoice.request_id,

@@ -18,8 +18,9 @@ from rules.verdicts import Reason
 from runtime import points
 from runtime.checks import schedule_check
 from runtime.deps import Deps
+from workers.holding import take_word
 from workers.stage import ALREADY_DONE, DONE, NOT_YET, REFUSED, Outcome, Schedule, stage
-from workers.standing import apply_evidence, raise_exception, restand
+from workers.standing import raise_exception, restand
 
 # How long an order is watched after its session ended, before we believe that no money will come.
 WATCH = timedelta(days=1)
@@ -48,7 +49,7 @@ def verify_attempt(message: AttemptCheck, deps: Deps) -> Outcome:
     if evidence is None:
         return _nothing_there(message, deps, attempt)
     with deps.concluding(message, provider_request_id=evidence.provider_request_id) as tx:
-        apply_evidence(tx, deps.settings, attempt, evidence, message_id=deps.claim.id)
+        take_word(tx, deps, attempt, evidence)
         _tell_of_long_processing(tx, message)
         _schedule_next(tx, deps, message)
     return DONE

@@ -7,10 +7,12 @@ from contracts.messages import CrmCheck, CrmUpdate, ExceptionCleared, ExceptionR
 from contracts.statuses import AttemptState
 from db.promises.base import IN_A_PERSONS_HANDS, broken_where, is_live, older_than
 from db.schema import attempts, audit, exceptions, intents, invoices, messages, refunds
+from rules.holds import CANCEL_ORDER, HOLD_ORDER
 from rules.refunds import RefundState
 from rules.verdicts import Reason
 
 _UNDECIDED = (AttemptState.RESERVED.value, AttemptState.UNKNOWN.value)
+_STANDING = (AttemptState.OPEN.value, AttemptState.PROCESSING.value)
 _CRM_IS_TOLD_BY_A_PERSON = (Reason.CRM_REFUSED.value, Reason.DEAD_LETTER.value)
 
 _other_attempt = attempts.alias()
@@ -27,9 +29,21 @@ def _has_open_exception(invoice_id: ColumnElement[str], *reasons: str) -> Column
 def _undecided_attempt() -> ColumnElement[bool]:
     """The intent is about an attempt of which nobody knows yet, and no person was told."""
     return exists(literal(1)).where(
-        attempts.c.reference == intents.c.reference,
+        attempts.c.id == intents.c.reference,
         attempts.c.state.in_(_UNDECIDED),
         ~_has_open_exception(attempts.c.invoice_id, *IN_A_PERSONS_HANDS),
+    )
+
+
+def _unsettled_order() -> ColumnElement[bool]:
+    """The intent is to close an order, or to settle what it holds, and the order still stands as it did."""
+    return and_(
+        intents.c.operation.in_((CANCEL_ORDER, HOLD_ORDER)),
+        exists(literal(1)).where(
+            attempts.c.id == intents.c.reference,
+            attempts.c.state.in_(_STANDING),
+            ~_has_open_exception(attempts.c.invoice_id, *IN_A_PERSONS_HANDS),
+        ),
     )
 
 
@@ -66,7 +80,7 @@ ONE_EFFECT = (
             intents.c.result.is_(None),
             older_than(intents.c.deadline, bounds.late_seconds),
             ~exists(literal(1)).where(messages.c.id == intents.c.message_id),
-            or_(_undecided_attempt(), _undecided_task()),
+            or_(_undecided_attempt(), _unsettled_order(), _undecided_task()),
         ),
         "{0} of {1} may have happened: no message asks, and no person was told",
         intents.c.operation,

@@ -63,8 +63,9 @@ def described(database):
         else:
             rows = tx.execute(text(_CATALOG))
         found = [row for row in rows if not str(row[0]).startswith("alembic_version") and row[2] != "alembic_version"]
-    # The order of constraints within a statement says nothing; the order of columns is PostgreSQL's to tell.
-    return {(*row[:3], *sorted(_parts(str(row[3])))) for row in found}
+    # The order of constraints within a statement says nothing; the order of columns is PostgreSQL's to tell. SQLite
+    # quotes the name of a table that was built anew.
+    return {(*row[:3], *sorted(_parts(str(row[3]).replace(f'TABLE "{row[1]}"', f"TABLE {row[1]}")))) for row in found}
 
 
 def _parts(sql):

@@ -1,12 +1,12 @@
-"""fiscal receipts."""
+"""Fiscal receipts, and the devices that print them."""
 
 import sqlalchemy as sa
 from alembic import op
 
 from db.migrations.columns import TIME, WORD, now
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 
 def upgrade() -> None:
