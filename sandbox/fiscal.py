@@ -164,7 +164,7 @@ def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sandbox fiscal", description="A simulated fiscal device.")
     add = parser.add_argument
     add("--host", default="127.0.0.1")
-    add("--port", type=int, default=8804, help="0 takes a free one; the first line of output tells it")
+    add("--port", type=int, default=8810, help="0 takes a free one; the first line of output tells it")
     add("--control-key", default=secret("SANDBOX_CONTROL_KEY", ""), help="or SANDBOX_CONTROL_KEY; empty: no control")
     add("--device", default="till", help="its name in the address")
     add("--api-key", default=secret("SANDBOX_API_KEY", ""), help="or SANDBOX_API_KEY")

@@ -216,7 +216,7 @@ def note_fiscal(message: FiscalStatusChanged, deps: Deps) -> Outcome:
     def do(tx: Tx, target: Target) -> str | Declined:
         now = FiscalStatus(target.invoice.fiscal_status)
         try:
-            said = take_fiscal_word(tx, target.invoice, message, deps.claim.id)
+            said = take_fiscal_word(tx, deps, target.invoice, message)
         except WordRefused as error:
             return Declined(str(error))
         if said is None:  # no receipt of ours is open: only his word counts

@@ -34,8 +34,8 @@ SCHEDULE = Schedule.growing(300, first=2, longest=300)
 LEASE_SECONDS = 30.0
 # No request of ours is still on its way after this.
 CALL_SECONDS = 20.0
-# How long a receipt waits for its turn: half a second at first, then every half minute, for about a day.
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, PAUSES = 0.5, 30.0, 2900
+# How long a receipt waits for its turn: half a second at first, then every minute, for about a day.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, PAUSES = 0.5, 60.0, 1450
 # So many numbers that were used past us are looked up in one run.
 CATCH_UP = 20
 
@@ -43,22 +43,44 @@ CATCH_UP = 20
 @stage(ReceiptIssue, schedule=SCHEDULE, time_limit=LIMIT, max_waits=PAUSES + 1000, waits_end_in=Reason.DEAD_LETTER)
 def issue_receipt(message: ReceiptIssue, deps: Deps) -> Outcome:
     """Print one receipt when it is its turn."""
-    holder = f"{deps.claim.id}:{deps.claim.claim_no}"
     with deps.begin() as tx:
         receipt = receipts.find(tx, message.fiscal_receipt)
-        if receipt is None or receipt.message_id != deps.claim.id:
-            return SUPERSEDED
-        if receipt.state in OVER:
-            return ALREADY_DONE
-        line = receipts.take(tx, receipt.device, holder, seconds=LEASE_SECONDS)
+    if receipt is None or receipt.message_id != deps.claim.id:
+        return SUPERSEDED
+    if receipt.state in OVER:
+        return ALREADY_DONE
+    with _failures_written_down(deps, receipt):
+        device = _device(deps, receipt)
+        receipt = _renewed(deps, receipt)
+        return _take_turn(message, deps, device, receipt)
+
+
+def _take_turn(message: ReceiptIssue, deps: Deps, device: FiscalDevice, receipt: Record) -> Outcome:
+    """Talk to the device alone, if this receipt is the one whose turn it is."""
+    holder = f"{deps.claim.id}:{deps.claim.claim_no}"
+    with deps.begin() as tx:
+        head = receipts.head(tx, device.name)
+        is_turn = head is not None and head.id == receipt.id
+        line = receipts.take(tx, device.name, holder, seconds=LEASE_SECONDS) if is_turn else None
+    if not is_turn:
+        return _await_turn(deps, head.id if head is not None else receipt.original_id)
     if line is None:
         return _later(deps, "another worker talks to the device now")
     try:
-        with _failures_written_down(deps, receipt):
-            return _with_device(message, deps, receipt, line)
+        if line.last_seq is None:
+            _meet(deps, device)
+        if receipt.seq is not None:
+            return _look(message, deps, device, receipt)
+        return _print(message, deps, device, receipt)
     finally:
         with deps.begin() as tx:
-            receipts.release(tx, receipt.device, holder)
+            receipts.release(tx, device.name, holder)
+
+
+def _await_turn(deps: Deps, first: str) -> Outcome:
+    if deps.claim.waits >= PAUSES:
+        raise Refused("its turn did not come for a day: receipts that come first wait for a person", code="no_turn")
+    return _later(deps, f"the receipt {first} comes first")
 
 
 def _later(deps: Deps, why: str) -> Outcome:
@@ -78,6 +100,7 @@ def _failures_written_down(deps: Deps, receipt: Record) -> Iterator[None]:
                 if fresh.state not in OVER:
                     receipts.failed(tx, receipt.id, error.detail)
                     _tell(tx, receipt.invoice_id)
+                    _push_next(tx, receipt.device)
         raise
 
 
@@ -86,29 +109,25 @@ def _tell(tx: Tx, invoice_id: str) -> None:
         announce(tx, invoice_id)
 
 
+def _push_next(tx: Tx, device: str) -> None:
+    """Have the receipt whose turn it is now worked on at once."""
+    following = receipts.head(tx, device)
+    if following is not None and following.message_id is not None:
+        message_store.hasten(tx, following.message_id)
+
+
 def _locked(tx: Tx, receipt: Record) -> Record:
     """Lock the invoice, then the receipt."""
     invoices.lock(tx, receipt.invoice_id)
     return receipts.lock(tx, receipt.id)
 
 
-def _with_device(message: ReceiptIssue, deps: Deps, receipt: Record, line: Record) -> Outcome:
+def _device(deps: Deps, receipt: Record) -> FiscalDevice:
     device = deps.fiscal.get(receipt.device)
     if device is None:
         raise Refused(f"the fiscal device {receipt.device} is not configured here any more", code="no_device")
     _check(device, receipt)
-    receipt = _renewed(deps, receipt)
-    with deps.begin() as tx:
-        head = receipts.head(tx, receipt.device)
-    if head is None or head.id != receipt.id:
-        if deps.claim.waits >= PAUSES:
-            raise Refused("its turn did not come for a day: receipts that come first wait for a person", code="no_turn")
-        return _later(deps, f"the receipt {head.id if head is not None else receipt.original_id} comes first")
-    if line.last_seq is None:
-        _meet(deps, device)
-    if receipt.seq is not None:
-        return _look(message, deps, device, receipt)
-    return _print(message, deps, device, receipt)
+    return device
 
 
 def _check(device: FiscalDevice, receipt: Record) -> None:
@@ -220,9 +239,7 @@ def _printed(message: ReceiptIssue, deps: Deps, device: FiscalDevice, printed: P
     with deps.concluding(message, provider_request_id=printed.provider_request_id) as tx:
         _write(tx, device.name, message.fiscal_receipt, printed)
         receipts.release(tx, device.name, f"{deps.claim.id}:{deps.claim.claim_no}")
-        following = receipts.head(tx, device.name)
-        if following is not None and following.message_id is not None:
-            message_store.hasten(tx, following.message_id)
+        _push_next(tx, device.name)
     return DONE
 
 

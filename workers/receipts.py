@@ -15,6 +15,7 @@ from db import audit, dead_letters, exceptions, intents, invoices, message_store
 from db.tx import Record, Tx
 from rules.fiscal import OVER, PRINT_RECEIPT, ReceiptState, fiscal_status, original_of
 from rules.verdicts import Reason
+from runtime.deps import Deps
 from runtime.settings import Settings
 
 
@@ -105,7 +106,7 @@ def restate(tx: Tx, invoice_id: str) -> bool:
 # --- a person's word ------------------------------------------------------------------------------------------------
 
 
-def take_fiscal_word(tx: Tx, invoice: Record, message: FiscalStatusChanged, decision: str) -> str | None:
+def take_fiscal_word(tx: Tx, deps: Deps, invoice: Record, message: FiscalStatusChanged) -> str | None:
     """Do what a person says with the receipts that are not over; None: there are none, and only his word counts.
 
     WordRefused says what is in the way.
@@ -117,9 +118,9 @@ def take_fiscal_word(tx: Tx, invoice: Record, message: FiscalStatusChanged, deci
         raise WordRefused("a receipt of it is being printed at this moment: wait for its end")
     match message.status:
         case FiscalStatus.ISSUED | FiscalStatus.RETURNED:
-            done = _printed_elsewhere(tx, left, message)
+            done = _printed_elsewhere(tx, deps, left, message)
         case FiscalStatus.PENDING:
-            done = _try_again(tx, left, decision)
+            done = _try_again(tx, left, deps.claim.id)
         case FiscalStatus.NOT_REQUIRED:
             done = _waive(tx, left)
         case _:
@@ -132,16 +133,26 @@ def take_fiscal_word(tx: Tx, invoice: Record, message: FiscalStatusChanged, deci
     return f"the receipt is {now}" + (f"; {still} more are open" if still else "")
 
 
-def _printed_elsewhere(tx: Tx, left: list[Record], message: FiscalStatusChanged) -> list[Record]:
-    """The oldest open one was printed after all, or elsewhere. Under the number that it was sent with, if it was."""
+def _printed_elsewhere(tx: Tx, deps: Deps, left: list[Record], message: FiscalStatusChanged) -> list[Record]:
+    """The oldest open one was printed after all, or elsewhere.
+
+    Whether the number that it was sent with was used, a device that can be asked tells when the next one is sent;
+    of another only this word tells.
+    """
     is_sale = message.status is FiscalStatus.ISSUED
     for row in left:
-        if (ReceiptKind(row.kind) in MONEY_CAME) is is_sale:
-            receipts.issued(tx, row.id, seq=row.seq, number=message.receipt_no, provider_request_id=None)
-            if row.seq is not None:
-                receipts.count(tx, row.device, row.seq)
-                intents.resolve(tx, PRINT_RECEIPT, row.id, "done")
+        if (ReceiptKind(row.kind) in MONEY_CAME) is not is_sale:
+            continue
+        device = deps.fiscal.get(row.device)
+        if device is not None and device.capabilities.lookup:
+            _free(tx, row)
+            receipts.issued(tx, row.id, seq=None, number=message.receipt_no, provider_request_id=None)
             return [row]
+        receipts.issued(tx, row.id, seq=row.seq, number=message.receipt_no, provider_request_id=None)
+        if row.seq is not None:
+            receipts.count(tx, row.device, row.seq)
+            intents.resolve(tx, PRINT_RECEIPT, row.id, "done")
+        return [row]
     raise WordRefused(f"no receipt of it waits that could become {message.status}")
 
 

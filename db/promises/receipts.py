@@ -35,9 +35,14 @@ def _is_of_its_money() -> ColumnElement[bool]:
 
 
 def _a_person_knows() -> ColumnElement[bool]:
-    """True where its dead letter lies there, or somebody discarded that or gave the receipt up by his word."""
+    """True where its dead letter lies there, or somebody discarded that or gave the receipt up by his word.
+
+    Who discards one whose number is undecided has decided nothing: the device waits for that.
+    """
     discarded = exists(literal(1)).where(
-        message_history.c.id == fiscal_receipts.c.message_id, message_history.c.outcome == "discarded"
+        fiscal_receipts.c.seq.is_(None),
+        message_history.c.id == fiscal_receipts.c.message_id,
+        message_history.c.outcome == "discarded",
     )
     lies_there = exists(literal(1)).where(messages.c.id == fiscal_receipts.c.message_id)
     return or_(fiscal_receipts.c.message_id.is_(None), lies_there, discarded)

@@ -518,6 +518,74 @@ def test_a_word_that_fits_no_open_receipt_is_refused(deps: Deps) -> None:
     assert (answer.outcome, "no receipt of it waits" in answer.detail) == ("refused", True)
 
 
+def test_a_word_is_not_taken_while_the_device_prints_and_is_while_we_only_wait(deps: Deps, till: Till) -> None:
+    paid(deps)
+    till.fault("timeout_before")
+    work(deps, "fiscal", rounds=1, hurry=False)
+    word = {"actor": "1c", "status": "issued", "receipt_no": "A-17"}
+    set_state(deps, "running")
+    refused = give(deps, FiscalStatusChanged, **word)
+    assert (refused.outcome, "at this moment" in refused.detail) == ("refused", True)
+
+    set_state(deps, "ready")
+    assert give(deps, FiscalStatusChanged, **word).outcome == "done"
+    print_all(deps)
+    assert (till.printed(), the_invoice(deps).fiscal_status) == ([], FiscalStatus.ISSUED)
+    assert states(deps) == [("sale", "issued", None)], "the device was asked nothing, so its number is no fact"
+    second_sale(deps)
+    print_all(deps)
+    assert till.printed() == [(66, "sale", 2_500)]
+
+
+def test_a_word_about_a_receipt_that_was_printed_after_all_leaves_its_number_explained(deps: Deps, till: Till) -> None:
+    paid(deps)
+    till.fault("timeout_after")
+    work(deps, "fiscal", rounds=1, hurry=False)
+    give(deps, FiscalStatusChanged, actor="1c", status="issued", receipt_no="A-17")
+    second_sale(deps)
+    print_all(deps)
+    assert till.printed() == [(66, "sale", 10_000), (67, "sale", 2_500)]
+    assert [(row.kind, row.seq) for row in kept(deps)] == [("sale", None), ("sale", 67), ("foreign", 66)]
+
+
+def set_state(deps: Deps, state: str) -> None:
+    with deps.database.begin() as tx:
+        lease = "'2099-01-01 00:00:00.000000'" if state == "running" else "NULL"
+        change = f"UPDATE messages SET state = '{state}', lease_expires_at = {lease} WHERE queue = 'fiscal'"
+        tx.execute(text(change))
+
+
+def test_a_return_that_a_person_made_elsewhere_is_his_word(deps: Deps, till: Till) -> None:
+    paid(deps)
+    print_all(deps)
+    till.configure(refuse="out_of_paper")
+    give(deps, PaymentRefund)
+    work(deps)
+    assert states(deps)[1] == ("return", "failed", None)
+    assert the_invoice(deps).fiscal_status == FiscalStatus.ISSUED, "the sale's receipt is issued all the same"
+    assert reasons(deps) == {"dead_letter"}
+
+    assert give(deps, FiscalStatusChanged, status="returned", receipt_no="R-3").outcome == "done"
+    assert (the_invoice(deps).fiscal_status, reasons(deps), dead(deps)) == (FiscalStatus.RETURNED, set(), [])
+
+
+def test_a_receipt_whose_turn_does_not_come_for_a_day_is_a_persons_case(deps: Deps, till: Till) -> None:
+    paid(deps)
+    second_sale(deps)
+    with deps.database.begin() as tx:
+        tx.execute(text("UPDATE messages SET waits = 1450 WHERE queue = 'fiscal'"))
+        tx.execute(text("UPDATE fiscal_receipts SET state = 'failed', seq = 66 WHERE amount_minor = 10000"))
+        tx.execute(text("UPDATE messages SET available_at = '2099-01-01 00:00:00.000000' WHERE id = :id"), first(deps))
+    work(deps, "fiscal", rounds=1, hurry=False)
+    assert states(deps) == [("sale", "failed", 66), ("sale", "failed", None)]
+    assert "its turn did not come" in kept(deps)[1].error
+    assert give(deps, FiscalStatusChanged, status="pending").outcome == "done"
+
+
+def first(deps: Deps) -> dict[str, str]:
+    return {"id": kept(deps)[0].message_id}
+
+
 def test_a_return_whose_sale_failed_waits_for_it_and_holds_nobody_up(deps: Deps, till: Till) -> None:
     till.configure(refuse="out_of_paper")
     paid(deps)
