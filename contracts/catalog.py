@@ -16,6 +16,7 @@ class Queue(StrEnum):
     LINK_CREATION = "link-creation"
     CHECKOUT = "checkout"
     WEBHOOK_VERIFICATION = "webhook-verification"
+    STATUS_CHECKS = "status-checks"  # scheduled questions: nobody waits for them, until an event or a person does
     CRM_UPDATE = "crm-update"
     COMMANDS = "commands"
     REFUNDS = "refunds"

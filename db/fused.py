@@ -24,16 +24,16 @@ _NEW_ROWS = """
     unnest(%(n_id)s::text[], %(n_queue)s::text[], %(n_type)s::text[], %(n_payload)s::text[], %(n_sealed)s::bytea[],
            %(n_dedup_key)s::text[], %(n_digest)s::bytea[], %(n_fingerprint)s::bytea[], %(n_subject)s::text[],
            %(n_correlation)s::text[], %(n_causation)s::text[], %(n_request_id)s::text[], %(n_traceparent)s::text[],
-           %(n_delay_seconds)s::float8[])
+           %(n_delay_seconds)s::float8[], %(n_home)s::text[])
         AS u(id, queue, type, payload, sealed, dedup_key, digest, fingerprint, subject, correlation, causation,
-             request_id, traceparent, delay_seconds)
+             request_id, traceparent, delay_seconds, home)
 """
 _ENDING_FIELDS = ("outcome", "detail", "provider_request_id", "subject")
 # array_recv: dimensions, whether NULLs may follow, the elements' type, length and first index; then each element.
 _ARRAY_HEAD, _LENGTH, _NULL, _BYTEA = struct.Struct("!iiIii"), struct.Struct("!i"), b"\xff\xff\xff\xff", 17
 _INSERT_KEYS = """
     INSERT INTO message_keys (queue, digest, fingerprint, message_id)
-    SELECT u.queue, u.digest, u.fingerprint, u.id FROM {source}
+    SELECT u.home, u.digest, u.fingerprint, u.id FROM {source}
     ON CONFLICT DO NOTHING RETURNING message_id
 """
 _INSERT_NEW = f"""

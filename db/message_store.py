@@ -140,7 +140,7 @@ def flush(tx: Tx) -> None:
 
 def add_all(tx: Tx, new: Sequence[NewMessage]) -> list[AddResult]:
     """Add prepared messages in the order of their keys; results in the order given."""
-    ordered = sorted(new, key=lambda row: (row.queue, row.digest))
+    ordered = sorted(new, key=lambda row: (row.home, row.digest))
     inserted = fused.insert_messages(tx, ordered) if tx.is_postgres else _insert_messages(tx, ordered)
     return settle_added(tx, new, inserted)
 
@@ -158,7 +158,7 @@ def _insert_messages(tx: Tx, rows: Sequence[NewMessage]) -> set[str]:
     for row in rows:
         keyed = tx.execute(
             sqlite_insert(message_keys)
-            .values(queue=row.queue, digest=row.digest, fingerprint=row.fingerprint, message_id=row.id)
+            .values(queue=row.home, digest=row.digest, fingerprint=row.fingerprint, message_id=row.id)
             .on_conflict_do_nothing()
             .returning(message_keys.c.message_id)
         ).first()
@@ -175,7 +175,7 @@ def _columns(row: NewMessage) -> dict[str, Any]:
 def _record_known(tx: Tx, row: NewMessage) -> Duplicate | Conflict:
     known = tx.execute(
         select(message_keys.c.message_id, message_keys.c.fingerprint).where(
-            message_keys.c.queue == row.queue, message_keys.c.digest == row.digest
+            message_keys.c.queue == row.home, message_keys.c.digest == row.digest
         )
     ).one()
     if known.fingerprint == row.fingerprint:
@@ -341,7 +341,7 @@ def finish(tx: Tx, *endings: Ending) -> None:
     Raise ClaimLost if one of them is not ours any more.
     """
     if tx.is_postgres:
-        new = sorted(tx.pending, key=lambda row: (row.queue, row.digest))
+        new = sorted(tx.pending, key=lambda row: (row.home, row.digest))
         held, inserted = fused.finish(tx, endings, new)
         if held < len(endings):
             raise ClaimLost(*(ending.claimed.id for ending in endings))
@@ -511,13 +511,16 @@ def due(tx: Tx, queue: str, *, limit: int) -> list[Row[Any]]:
     return list(tx.execute(found).all())
 
 
-def hasten(tx: Tx, message_id: str) -> bool:
-    """Make an unclaimed message due now; False when it is claimed, ended or dead."""
+def hasten(tx: Tx, message_id: str, *, queue: str | None = None) -> bool:
+    """Make an unclaimed message due now, on another queue if one is named; False when it is claimed, ended or dead."""
     flush(tx)
     moved = tx.execute(
         update(messages)
         .where(messages.c.id == message_id, messages.c.state == _READY)
-        .values(available_at=case((messages.c.available_at > db_now(), db_now()), else_=messages.c.available_at))
+        .values(
+            available_at=case((messages.c.available_at > db_now(), db_now()), else_=messages.c.available_at),
+            queue=queue or messages.c.queue,
+        )
         .returning(
             *(messages.c[name] for name in ("queue", "type", "dedup_key", "subject", "request_id", "traceparent"))
         )

@@ -55,6 +55,7 @@ class NewMessage(NamedTuple):
     request_id: str
     traceparent: str | None
     delay_seconds: float
+    home: str  # the catalog's queue: keys are told apart by it, wherever the message waits
 
     def delivery(self) -> Delivery:
         """Name it for the broker."""
@@ -75,9 +76,10 @@ def prepare(message: Message, cause: Cause, sealer: Sealer, delay_seconds: float
     personal = {name: fields.pop(name) for name in message.SEALED if name in fields}
     message_id = new_id()
     key = message.key()
+    home = QUEUES[type(message)].value
     return NewMessage(
         id=message_id,
-        queue=QUEUES[type(message)].value,
+        queue=home,
         type=message.TYPE,
         payload=to_json(fields).decode(),
         sealed=sealer.seal_json(personal) if personal else None,
@@ -90,6 +92,7 @@ def prepare(message: Message, cause: Cause, sealer: Sealer, delay_seconds: float
         request_id=cause.request_id,
         traceparent=cause.traceparent,
         delay_seconds=float(delay_seconds),
+        home=home,
     )
 
 
@@ -130,8 +133,13 @@ class Tx:
         """Run one statement."""
         return self.connection.execute(statement, parameters)
 
-    def then(self, message: Message, *, delay_seconds: float = 0.0) -> str:
-        """Add a message with this transaction; return the id that it gets unless its key is known already."""
+    def then(self, message: Message, *, delay_seconds: float = 0.0, queue: str | None = None) -> str:
+        """Add a message with this transaction; return the id that it gets unless its key is known already.
+
+        `queue` is another one than the catalog's, where its stage is served too.
+        """
         new = prepare(message, self.cause, self.sealer, delay_seconds)
+        if queue is not None:
+            new = new._replace(queue=queue)
         self.pending.append(new)
         return new.id

@@ -2,6 +2,7 @@
 
     GatewayError
     ├── Unavailable   nothing happened there; the same call may be tried again
+    │   └── Postponed we did not even call: not our turn yet, or the other side is known to be down. Counts as no try
     ├── Refused       the other side understood and said no; the same call will never succeed
     └── Unknown       it may have happened: ask under our own reference before anything is repeated
 
@@ -34,6 +35,14 @@ class Unavailable(GatewayError):
         """Also keep the pause that the other side asked for, in seconds."""
         super().__init__(detail, code=code, provider_request_id=provider_request_id)
         self.retry_after_seconds = retry_after_seconds
+
+
+class Postponed(Unavailable):
+    """Nothing was sent: come back after `retry_after_seconds`. No retry budget is spent on it."""
+
+    def __init__(self, detail: str, *, code: str, retry_after_seconds: float) -> None:
+        """Say why, and when to come back."""
+        super().__init__(detail, code=code, retry_after_seconds=retry_after_seconds)
 
 
 class Refused(GatewayError):

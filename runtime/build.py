@@ -9,6 +9,8 @@ from gateways.crms.base import Crm
 from gateways.fiscal.base import FiscalDevice
 from gateways.providers.base import Provider
 from runtime.deps import Deps, EventPublisher
+from runtime.gated import GatedProvider
+from runtime.gates import make_gates
 from runtime.settings import AccountSettings, CrmSettings, FiscalSettings, Settings, SettingsError
 from runtime.tokens import LinkTokens
 
@@ -27,14 +29,17 @@ def build(settings: Settings, *, events: EventPublisher | None = None) -> Deps:
     tokens = LinkTokens(
         [(key.id, key.secret.get_secret_value()) for key in settings.link_keys], settings.public_base_url
     )
+    bare = {name: _provider(name, account) for name, account in settings.accounts.items()}
+    gates = make_gates(settings, bare)
     return Deps(
         settings=settings,
         database=database,
         tokens=tokens,
-        providers={name: _provider(name, account) for name, account in settings.accounts.items()},
+        providers={name: GatedProvider(provider, gates[name]) for name, provider in bare.items()},
         crms={name: _crm(name, crm) for name, crm in settings.crms.items()},
         fiscal={name: _fiscal(name, device) for name, device in settings.fiscal.items()},
         events=events,
+        gates=gates,
     )
 
 
@@ -46,6 +51,8 @@ def close(deps: Deps) -> None:
         crm.close()
     for device in deps.fiscal.values():
         device.close()
+    for gate in deps.gates.values():
+        gate.close()
     deps.database.dispose()
 
 

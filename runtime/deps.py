@@ -19,6 +19,7 @@ from gateways.crms.base import Crm
 from gateways.fiscal.base import FiscalDevice
 from gateways.providers.base import Provider
 from runtime import points
+from runtime.gates import Gate
 from runtime.settings import Settings
 from runtime.tokens import LinkTokens
 
@@ -63,6 +64,7 @@ class Deps:
     crms: Mapping[str, Crm]
     events: EventPublisher | None = None
     fiscal: Mapping[str, FiscalDevice] = field(default_factory=dict)
+    gates: Mapping[str, Gate] = field(default_factory=dict)
     claimed: Claimed | None = None
     ended: list[str] = field(default_factory=list)  # the outcome, once `concluding` is through
     together: Together | None = None

@@ -60,6 +60,8 @@ class AccountSettings(_Part):
     verification: Literal["ask", "trust_signed"] = "ask"
     # Of money that is held first: at_once while the invoice wants it, else it is let go; or by a person's command.
     capture: Literal["at_once", "by_command"] = "at_once"
+    # For all workers together; none: what the adapter declares.
+    calls_per_second: Annotated[float, Field(gt=0)] | None = None
     # Of orders, where the provider takes nothing but numbers: the bank names the range. Raise `first` after a restore.
     order_numbers: NumberRange = NumberRange()
     options: dict[str, Any] = Field(default_factory=dict)

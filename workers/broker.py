@@ -22,7 +22,7 @@ from runtime.settings import Settings, SettingsError
 MAX_DELIVERIES = 256
 
 # A waiting customer first: the number orders what one process has fetched, lower runs earlier.
-_PRIORITIES = {Queue.CHECKOUT: 0, Queue.WEBHOOK_VERIFICATION: 10, Queue.CRM_UPDATE: 20}
+_PRIORITIES = {Queue.CHECKOUT: 0, Queue.WEBHOOK_VERIFICATION: 10, Queue.CRM_UPDATE: 20, Queue.STATUS_CHECKS: 40}
 _PRIORITY_OF_THE_REST = 30
 
 # Without these, a broker that is frozen or out of memory would hold a publisher for ever (pika's own defaults).

@@ -4,6 +4,7 @@ claim ──> run the stage ──> concluded by the stage itself        done
                        ├──> an outcome                           finished, or not yet
                        ├──> Unavailable, Unknown, any error      failed: next try by the stage's schedule, or dead
                        ├──> Refused                              dead at once: the same call will never succeed
+                       ├──> Postponed                            given back until its turn, nothing counted
                        └──> lost claim, busy or absent database  given back, nothing counted
 """
 
@@ -24,7 +25,7 @@ from db import exceptions, invoices, message_store
 from db.database import Trouble, trouble_of
 from db.message_store import Claimed, ClaimLost, Ending, Failure
 from db.tx import Tx
-from gateways.errors import GatewayError, Refused, Unavailable
+from gateways.errors import GatewayError, Postponed, Refused, Unavailable
 from rules.verdicts import Reason
 from runtime import points
 from runtime.deps import Deps, Together
@@ -257,7 +258,10 @@ class Executor:
         until = time.monotonic() + stage.lease(self._deps.settings.lease_cap).total_seconds()
         while True:
             try:
-                if trouble in (Trouble.BUSY, Trouble.OUTAGE):
+                if isinstance(error, Postponed):
+                    self._give_back(claimed, error.retry_after_seconds or BUSY_PAUSE_SECONDS, swallow=False)
+                    self._log(_Ran(claimed, "postponed", began, detail=error.code))
+                elif trouble in (Trouble.BUSY, Trouble.OUTAGE):
                     self._give_back(claimed, BUSY_PAUSE_SECONDS, swallow=False)
                     self._log(_Ran(claimed, f"given_back_{trouble}", began))
                 else:

@@ -133,7 +133,7 @@ def _replace(message: Opening, deps: Deps, attempt: Record, order: ProviderOrder
         intents.resolve(tx, CREATE_ORDER, attempt.id, "done")
         attempts.learn_order(tx, attempt.id, order.provider_order_id)
         attempts.move(tx, attempt.id, AttemptState.CLOSED, error="the provider's page was lost with its answer")
-        schedule_check(tx, attempts.lock(tx, attempt.id), delay_seconds=0.0)
+        request_check(tx, attempt)
         _next_attempt(tx, deps, message, attempt)
     return DONE
 

@@ -76,6 +76,8 @@ class Service:
         wanted = {name.removeprefix(prefix) for name in worker.consumer_whitelist or ()}
         queues = [queue.value for queue in Queue if not wanted or queue in wanted]
         self._executor = Executor(self.deps, queues)
+        for gate in self.deps.gates.values():  # one provider that hangs leaves threads for the others
+            gate.limit_places(max(1, worker.worker_threads // 2) if len(self.deps.gates) > 1 else worker.worker_threads)
         self._pool = ThreadPoolExecutor(worker.worker_threads, thread_name_prefix="asked")
         poll = self.deps.settings.poll_interval.total_seconds()
         self._threads = (

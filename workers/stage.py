@@ -70,7 +70,7 @@ class Stage:
 
     model: type[Message]
     function: Callable[..., Outcome]
-    queue: Queue
+    queues: frozenset[Queue]
     schedule: Schedule
     time_limit: timedelta
     max_waits: int
@@ -97,12 +97,14 @@ def stage(
     schedule: Schedule,
     time_limit: timedelta,
     max_waits: int = 60,
+    also_on: Queue | None = None,
     waits_end_in: Reason = Reason.OUTCOME_UNKNOWN,
 ) -> Callable[[Callable[[_M, Deps], Outcome]], Callable[[_M, Deps], Outcome]]:
-    """Register the function as the stage of a message type; its queue stands in the catalog."""
+    """Register the function as the stage of a message type; its queue stands in the catalog, a second one here."""
+    queues = frozenset({QUEUES[model], also_on or QUEUES[model]})
 
     def register(function: Callable[[_M, Deps], Outcome]) -> Callable[[_M, Deps], Outcome]:
-        _registry[model.TYPE] = Stage(model, function, QUEUES[model], schedule, time_limit, max_waits, waits_end_in)
+        _registry[model.TYPE] = Stage(model, function, queues, schedule, time_limit, max_waits, waits_end_in)
         return function
 
     return register
@@ -110,4 +112,4 @@ def stage(
 
 def stages_of(queue: str) -> dict[str, Stage]:
     """Return the registered stages of one queue by message type."""
-    return {name: found for name, found in _registry.items() if found.queue == queue}
+    return {name: found for name, found in _registry.items() if queue in found.queues}

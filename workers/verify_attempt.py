@@ -1,6 +1,7 @@
 """Ask the provider what happened to an attempt, and apply its word.
 
-Takes     attempt.check, scheduled with growing pauses or hastened by an event or the customer's return.
+Takes     attempt.check, hastened by an event, a person or the customer's return; scheduled ones, with growing pauses,
+          on a queue of their own, within what the provider's rate leaves for them.
 Gives     the verdict with its rule's id, crm.update, exceptions, attempt.close for what is left open, the next check;
           an order that ended without money is watched for a day.
 Twice?    Safe: evidence is cumulative and applied under the invoice's lock; the same word twice changes nothing.
@@ -9,6 +10,7 @@ Gives up  After 12 tries over about 3 hours: dead letter, and the manager is tol
 
 from datetime import UTC, datetime, timedelta
 
+from contracts.catalog import Queue
 from contracts.messages import AttemptCheck
 from contracts.statuses import OPEN_ATTEMPTS, AttemptState
 from db import attempts, invoices, links
@@ -30,6 +32,7 @@ MANY_CHECKS = 20
 
 @stage(
     AttemptCheck,
+    also_on=Queue.STATUS_CHECKS,
     schedule=Schedule.growing(12, first=2, longest=1800),
     time_limit=timedelta(seconds=15),
     waits_end_in=Reason.NO_EVIDENCE,
@@ -43,6 +46,9 @@ def verify_attempt(message: AttemptCheck, deps: Deps) -> Outcome:
     provider = deps.providers[attempt.account]
     if not provider.capabilities.lookup:
         return _close_if_over(message, deps, attempt)
+    gate = deps.gates.get(attempt.account)
+    if gate is not None and deps.claim.queue == Queue.STATUS_CHECKS:
+        gate.wait_for_turn(deps.claim.id)  # whoever waits for an answer goes first
 
     evidence = provider.fetch_evidence(attempt.reference, attempt.provider_order_id)
     points.reach(f"{deps.claim.queue}.{points.CALLED}")

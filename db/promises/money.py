@@ -4,8 +4,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, exists, func, literal, or_, select
 
-from contracts.catalog import Queue
 from contracts.evidence import TransactionKind
+from contracts.messages import AttemptCheck, AttemptHold, ProviderEventReceived
 from contracts.statuses import AttemptState, InvoiceStatus
 from db.exceptions import BY_WORD_OF_A_PERSON
 from db.promises.base import broken_where
@@ -56,10 +56,13 @@ def _a_person_took_the_part() -> ColumnElement[bool]:
     )
 
 
+# What asks the provider what happened, or reads its signed word.
+_VERIFY = (AttemptCheck.TYPE, AttemptHold.TYPE, ProviderEventReceived.TYPE)
+
+
 def _verified_in(message_id: ColumnElement[Any]) -> ColumnElement[bool]:
-    queue = Queue.WEBHOOK_VERIFICATION.value
-    live = exists(literal(1)).where(messages.c.id == message_id, messages.c.queue == queue)
-    ended = exists(literal(1)).where(message_history.c.id == message_id, message_history.c.queue == queue)
+    live = exists(literal(1)).where(messages.c.id == message_id, messages.c.type.in_(_VERIFY))
+    ended = exists(literal(1)).where(message_history.c.id == message_id, message_history.c.type.in_(_VERIFY))
     return or_(live, ended)
 
 

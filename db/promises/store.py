@@ -145,11 +145,17 @@ LOST = (
 def _beside_its_key(table: Any) -> Any:
     def find(tx: Tx, within: ColumnElement[bool], bounds: Bounds) -> Iterator[Finding]:
         """Messages whose key leads to another message, or to none: the same wish was done beside its key."""
-        rows = tx.execute(select(table.c.id, table.c.queue, table.c.dedup_key).where(within)).all()
-        for queue in {row.queue for row in rows}:
-            yield from _strays(tx, table, queue, [row for row in rows if row.queue == queue])
+        rows = tx.execute(select(table.c.id, table.c.queue, table.c.type, table.c.dedup_key).where(within)).all()
+        for home in {_home(row) for row in rows}:
+            yield from _strays(tx, table, home, [row for row in rows if _home(row) == home])
 
     return find
+
+
+def _home(row: Row[Any]) -> str:
+    """Return the queue that a message's key is kept under: its kind's own, wherever it waits."""
+    model = TYPES.get(row.type)
+    return QUEUES[model].value if model is not None else str(row.queue)
 
 
 def _strays(tx: Tx, table: Any, queue: str, rows: Sequence[Row[Any]]) -> Iterator[Finding]:

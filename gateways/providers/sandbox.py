@@ -291,6 +291,8 @@ def _capabilities(family: Family, opens: Opens, session_life: timedelta, settle:
         cancel=True,
         refund_idempotent=True,
         signed_events=True,
+        calls_per_second=5000.0,
+        burst=5000,
     )
 
 

@@ -18,9 +18,10 @@ class Received:
 
 @dataclass
 class Receiver:
-    """Answers with `statuses`, one per request, then always with `status`."""
+    """Answers with `statuses`, one per request, then always with `status`; with `answer` as text."""
 
     status: int = 200
+    answer: bytes = b""
     statuses: list[int] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
 
@@ -37,8 +38,9 @@ class Receiver:
                     receiver.received.append(Received(self.path, headers, body, datetime.now(UTC)))
                     status = receiver.statuses.pop(0) if receiver.statuses else receiver.status
                 self.send_response(status)
-                self.send_header("content-length", "0")
+                self.send_header("content-length", str(len(receiver.answer)))
                 self.end_headers()
+                self.wfile.write(receiver.answer)
 
             def do_GET(self) -> None:
                 self.do_POST()

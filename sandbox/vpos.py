@@ -1,0 +1,89 @@
+"""A simulated VPOS.am, merchant payment sessions: `python -m sandbox.vpos --help`.
+
+Written from the public pages https://api.vpos.am/docs and https://api.vpos.am/openapi.yaml (version 0.1.0, its first
+part), and not from our adapter. It is not VPOS.am: nobody compared it with theirs.
+
+POST /v1/payment-sessions       Bearer, Idempotency-Key            GET  /v1/payment-sessions/{id}
+GET  /v1/capabilities           Bearer                             GET  /api/health        without a key
+GET  /checkout/{id}             the page where the buyer pays
+
+PUT  /control/{merchant}                          open a merchant or change his settings (vpos_merchants.Merchant)
+POST /control/{merchant}/orders/{name}/act        do what a buyer, his bank or the time does (vpos_actions.ACTIONS)
+GET  /control/{merchant}/orders | stats           dump and exact counts
+POST /control/{merchant}/faults, GET, DELETE      faults on demand (sandbox.faults), also of money and of webhooks
+
+From the pages: create with its seven fields, minor units and alphabetic currencies; the key names order and attempt,
+and a repeated create is safe; look-up of the status, health without a key, capabilities by provider, signed webhooks;
+401 without a bearer token, 403 for an origin that is not trusted, 405 at health, 429; a browser's return proves
+nothing; a fiscal result comes later and is another thing than paid.
+
+ASSUMED, because no public page says it (those marked * are settings of a merchant, with the guess as the default):
+    * words: created, pending, processing, paid, failed, expired, cancelled, partially_refunded, refunded
+    * names of an answer's fields: id, status, checkoutUrl, expiresAt, paidAt, providerReference, ...
+    * lookup_path; list_path, cancel_path, refund_path: none by default, as they are not in the public scope
+    * signature_header X-Vpos-Signature, signature_scheme hmac-sha256-hex (raw body) or t-v1; event_type
+    * session_seconds: 1800
+    * key_required: 400 without an Idempotency-Key; the same key with another body: 409; a repeat: the first answer
+    * fiscal: fiscalStatus pending, issued, failed, told on a session and on a refund
+    the shape of errors, 400 for a wrong or unknown field, 404 for a session that is not there
+    a declined session has failed for good; what a bank works on does not expire
+    who is asked with the same order id and another key makes another session
+    what the browser carries back (sessionId, status); six tries of a webhook, and any 2xx ends them
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from sandbox.server import listen, serve, url_of
+from sandbox.vpos_merchants import Merchant
+from sandbox.vpos_service import VposService
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the service until a signal comes."""
+    options = _options().parse_args(argv)
+    try:
+        listener = listen(options.host, options.port)
+    except OSError as error:
+        sys.stderr.write(f"sandbox vpos: {error}\n")
+        return 2
+    service = VposService(
+        control_key=options.control_key,
+        public_url=(options.public_url or url_of(listener)).rstrip("/"),
+        pause_seconds=options.webhook_pause_seconds,
+    )
+    if options.api_key:
+        service.open(
+            Merchant(
+                name=options.merchant,
+                api_key=options.api_key,
+                webhook_url=options.webhook_url,
+                webhook_secret=options.webhook_secret,
+            )
+        )
+    serve(service.app(), listener, until_stdin_closes=options.until_stdin_closes)
+    return 0
+
+
+def _options() -> argparse.ArgumentParser:
+    """Describe the command line. Secrets may come from the environment, so that no process list shows them."""
+    secret = os.environ.get
+    parser = argparse.ArgumentParser(prog="sandbox vpos", description="Simulated VPOS.am payment sessions.")
+    add = parser.add_argument
+    add("--host", default="127.0.0.1")
+    add("--port", type=int, default=8809, help="0 takes a free one; the first line of output tells it")
+    add("--public-url", help="where buyers reach the checkout; by default the listening address")
+    add("--control-key", default=secret("SANDBOX_CONTROL_KEY", ""), help="or SANDBOX_CONTROL_KEY; empty: no control")
+    add("--merchant", default="shop", help="the merchant's name at the control interface")
+    add("--api-key", default=secret("SANDBOX_API_KEY", ""), help="his bearer token, or SANDBOX_API_KEY")
+    add("--webhook-url", default="")
+    add("--webhook-secret", default=secret("SANDBOX_WEBHOOK_SECRET", ""), help="or SANDBOX_WEBHOOK_SECRET")
+    add("--webhook-pause-seconds", type=float, default=10.0, help="between the tries of a webhook")
+    add("--until-stdin-closes", action="store_true", help="end when whoever started this is gone")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
