@@ -139,12 +139,6 @@ def _set(tx: Tx, receipt_id: str, **values: Any) -> None:
     tx.execute(update(fiscal_receipts).where(fiscal_receipts.c.id == receipt_id).values(**values))
 
 
-def is_known(tx: Tx, device: str, seq: int) -> bool:
-    """Tell whether a number of a device's counter is explained already."""
-    same = (fiscal_receipts.c.device == device, fiscal_receipts.c.seq == seq)
-    return bool(tx.execute(select(exists().where(*same, fiscal_receipts.c.state == _ISSUED))).scalar())
-
-
 def foreign(tx: Tx, device: str, seq: int, number: str | None) -> None:
     """Explain a number that was used past us."""
     tx.execute(

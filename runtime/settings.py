@@ -125,7 +125,8 @@ class FiscalSettings(_Part):
     # What a receipt says was sold: {invoice_id} and {purpose} are the invoice's. A purpose may hold a name: only use it
     # where your CRM writes none there.
     item: Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_sane_item)] = "{invoice_id}"
-    # The number that was used last when we first meet it, for a device that does not tell.
+    # The number that was used last, for a device that does not tell: when we first meet it, and later when it is out of
+    # step because somebody used numbers past us. What lies behind is never gone back to.
     last_seq: Annotated[int, Field(ge=0)] = 0
     options: dict[str, Any] = Field(default_factory=dict)
 

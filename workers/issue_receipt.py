@@ -38,6 +38,8 @@ CALL_SECONDS = 20.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, PAUSES = 0.5, 60.0, 1450
 # So many numbers that were used past us are looked up in one run.
 CATCH_UP = 20
+# A counter that the settings tell is a mistake when it is farther ahead than this.
+MOST_TOLD = 1000
 
 
 @stage(ReceiptIssue, schedule=SCHEDULE, time_limit=LIMIT, max_waits=PAUSES + 1000, waits_end_in=Reason.DEAD_LETTER)
@@ -71,6 +73,7 @@ def _take_turn(message: ReceiptIssue, deps: Deps, device: FiscalDevice, receipt:
             _meet(deps, device)
         if receipt.seq is not None:
             return _look(message, deps, device, receipt)
+        _follow_settings(deps, device)
         return _print(message, deps, device, receipt)
     finally:
         with deps.begin() as tx:
@@ -158,6 +161,20 @@ def _meet(deps: Deps, device: FiscalDevice) -> None:
     last = device.last_seq() if device.capabilities.lookup else (known.last_seq if known is not None else 0)
     with deps.begin() as tx:
         receipts.begin_counting(tx, device.name, last)
+
+
+def _follow_settings(deps: Deps, device: FiscalDevice) -> None:
+    """Explain the numbers that were used past us at a device that cannot be asked: a person read its counter."""
+    known = deps.settings.fiscal.get(device.name)
+    if known is None or device.capabilities.lookup:
+        return
+    with deps.begin() as tx:
+        ours = receipts.last_seq(tx, device.name) or 0
+        if known.last_seq > ours + MOST_TOLD:
+            raise Refused(f"the settings say {known.last_seq} of {device.name}, we counted {ours}", code="not_believed")
+        for seq in range(ours + 1, known.last_seq + 1):
+            receipts.foreign(tx, device.name, seq, None)
+            receipts.count(tx, device.name, seq)
 
 
 # --- printing -------------------------------------------------------------------------------------------------------

@@ -439,6 +439,30 @@ def post(till: Till, body: dict[str, Any]) -> None:
     assert sent.is_success, sent.text
 
 
+def test_the_settings_tell_the_counter_of_a_device_that_cannot_be_asked(deps: Deps, till: Till) -> None:
+    def told(last_seq: int) -> Deps:
+        known = {"till": till.settings(last_seq=last_seq)}
+        mute = with_device(deps, till, lookup=False)
+        return replace(mute, settings=deps.settings.model_copy(update={"fiscal": known}))
+
+    paid(deps)
+    print_all(told(65))
+    for _ in range(2):
+        till.control.print_by_hand(till.name)
+    second_sale(deps)
+    print_all(told(65))
+    assert states(deps)[1] == ("sale", "failed", None)
+    assert "seq_out_of_step" in kept(deps)[1].error
+
+    retry(deps)
+    print_all(told(5_000))
+    assert "the settings say 5000" in kept(deps)[1].error
+    retry(deps)
+    print_all(told(68))
+    assert [seq for seq, _, _ in till.printed()] == [66, 67, 68, 69]
+    assert the_invoice(deps).fiscal_status == FiscalStatus.ISSUED
+
+
 def test_a_device_that_counts_from_the_beginning_again_is_a_persons_case(deps: Deps, till: Till) -> None:
     paid(deps)
     with deps.database.begin() as tx:
