@@ -6,14 +6,14 @@ Called inside the transaction of the change, with the invoice's lock held. Nothi
 from collections.abc import Set as AbstractSet
 
 from contracts.commands import FiscalStatusChanged
-from contracts.evidence import TransactionKind
+from contracts.evidence import ProviderReceipt, TransactionKind
 from contracts.fiscal import MONEY_CAME, RETURN_OF, ReceiptKind
 from contracts.ids import new_id
 from contracts.messages import ReceiptIssue
 from contracts.statuses import FiscalStatus
 from db import audit, dead_letters, exceptions, intents, invoices, message_store, receipts
 from db.tx import Record, Tx
-from rules.fiscal import OVER, PRINT_RECEIPT, ReceiptState, fiscal_status, original_of
+from rules.fiscal import OVER, PRINT_RECEIPT, ReceiptState, fiscal_refusal, fiscal_status, original_of
 from rules.verdicts import Reason
 from runtime.deps import Deps
 from runtime.settings import Settings
@@ -100,6 +100,30 @@ def restate(tx: Tx, invoice_id: str) -> bool:
     if not slips or status == invoices.get(tx, invoice_id).fiscal_status:
         return False
     invoices.set_fiscal(tx, invoice_id, status)
+    return True
+
+
+def take_providers_receipt(tx: Tx, settings: Settings, invoice: Record, receipt: ProviderReceipt | None) -> bool:
+    """Note how the provider's own receipt stands; tell whether that is news.
+
+    Where a device of ours prints the receipts, or another word already stands in the way, theirs is left alone.
+    """
+    now = FiscalStatus(invoice.fiscal_status)
+    if receipt is None or receipt.status is now or settings.fiscal_for(invoice.crm) is not None:
+        return False
+    if receipts.slips(tx, invoice.id) or fiscal_refusal(now, receipt.status) is not None:
+        return False
+    invoices.set_fiscal(tx, invoice.id, receipt.status)
+    audit.write(
+        tx,
+        actor="provider",
+        action="fiscal.changed",
+        subject=invoice.id,
+        reason="",
+        status=receipt.status,
+        before=now,
+        **({"receipt_no": receipt.number} if receipt.number else {}),
+    )
     return True
 
 

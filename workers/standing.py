@@ -29,7 +29,7 @@ from rules.verdicts import (
     still_accepted,
 )
 from runtime.settings import Settings
-from workers.receipts import known_money, want_receipts
+from workers.receipts import known_money, take_providers_receipt, want_receipts
 
 
 def apply_evidence(
@@ -56,6 +56,7 @@ def apply_evidence(
         tx, attempt.account, evidence.transactions, invoice_id=invoice.id, attempt_id=attempt.id, proof=evidence.proof
     )
     has_fiscal_news = want_receipts(tx, settings, invoice, known)
+    has_fiscal_news |= take_providers_receipt(tx, settings, invoice, evidence.receipt)
     attempts.move(tx, attempt.id, attempt_after(evidence), error=None)
     if evidence.state is OrderState.DECLINED:
         attempts.note_decline(tx, attempt.id)
