@@ -74,12 +74,10 @@ def _problem_of(settings: Settings) -> str | None:
     """Build with one account or CRM alone and return what its adapter says, without any value."""
     try:
         close(build(settings))
-    except (SettingsError, TypeError) as error:
-        return str(error)  # a TypeError names the option that the adapter does not take
+    except SettingsError as error:
+        return str(error)
     except BadKey:
         return None  # told of above
-    except ValueError:
-        return "the adapter does not take these options; compare with its description"
     return None
 
 
