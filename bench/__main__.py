@@ -6,7 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from bench import chain, history, idle, lifecycle, links, memory, overtaking, receiver
+from bench import adapters, chain, checks, history, idle, lifecycle, links, memory, overtaking, receiver
 from bench.machine import header, load
 from bench.report import Report, say
 from bench.room import Room, open_room
@@ -15,11 +15,13 @@ MEASURES = {
     "chain": chain.measure,
     "lifecycle": lifecycle.measure,
     "overtaking": overtaking.measure,
+    "checks": checks.measure,
     "receiver": receiver.measure,
     "links": links.measure,
     "history": history.measure,
     "idle": idle.measure,
     "memory": memory.measure,
+    "adapters": adapters.measure,
 }
 
 

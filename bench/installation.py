@@ -30,7 +30,9 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def production(room: Room, *, provider_latency_ms: int = 0) -> Iterator[Stack]:
+def production(
+    room: Room, *, provider_latency_ms: int = 0, opens: str = "at_pay", calls_per_second: float | None = None
+) -> Iterator[Stack]:
     """One process per queue, relay, intake and web, on PostgreSQL and RabbitMQ."""
     with room.database() as url, room.prefix("intake", "intake.dead") as prefix, _folder() as folder:
         amqp = room.services.amqp_url
@@ -44,8 +46,9 @@ def production(room: Room, *, provider_latency_ms: int = 0) -> Iterator[Stack]:
                 redis_url=room.services.redis_url,
                 queue_prefix=prefix,
                 threads=THREADS,
-                families={ACCOUNT: ("idempotent", "at_pay", "AMD")},
+                families={ACCOUNT: ("idempotent", opens, "AMD")},
                 crms=(crm_of(prefix),),
+                calls_per_second=calls_per_second,
                 provider_arguments=("--latency-ms", str(provider_latency_ms)),
             )
         ) as stack:
@@ -53,12 +56,24 @@ def production(room: Room, *, provider_latency_ms: int = 0) -> Iterator[Stack]:
 
 
 @contextlib.contextmanager
-def embedded() -> Iterator[Stack]:
+def embedded(
+    *, provider_latency_ms: int = 0, opens: str = "at_pay", calls_per_second: float | None = None
+) -> Iterator[Stack]:
     """Everything of ours in one process, on SQLite."""
-    with _folder() as folder:
-        families = {ACCOUNT: ("idempotent", "at_pay", "AMD")}
-        with Stack(Plan(folder=folder, threads=THREADS, families=families, crms=(EMBEDDED_CRM,))) as stack:
-            yield stack
+    with (
+        _folder() as folder,
+        Stack(
+            Plan(
+                folder=folder,
+                threads=THREADS,
+                families={ACCOUNT: ("idempotent", opens, "AMD")},
+                crms=(EMBEDDED_CRM,),
+                calls_per_second=calls_per_second,
+                provider_arguments=("--latency-ms", str(provider_latency_ms)),
+            )
+        ) as stack,
+    ):
+        yield stack
 
 
 @contextlib.contextmanager
@@ -133,7 +148,7 @@ class Customers:
     def _invite(self, name: str) -> tuple[str, Row[tuple[object, ...]]]:
         with self._changed:
             self._waiting.add(name)
-        self._stack.crms[self.crm].control.create([_invoice(self.crm, name)])
+        self._stack.crms[self.crm].control.create([invoice_of(self.crm, name)])
         row = self._until(name, lambda row: row.crm_revision >= 1 and row.link_id is not None)
         return self._stack.deps.tokens.url(row.link_id, row.generation, row.key_id), row
 
@@ -194,7 +209,8 @@ class Customers:
             return {row.external_id: row for row in tx.execute(found)}
 
 
-def _invoice(crm: str, name: str) -> dict[str, object]:
+def invoice_of(crm: str, name: str) -> dict[str, object]:
+    """Return the data of an invoice that a CRM may publish."""
     return {
         "crm": crm,
         "invoice_id": name,

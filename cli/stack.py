@@ -68,6 +68,7 @@ class Plan:
     crm_publishes: bool = True  # False: the records are there, and somebody else sends their invoices
     settle: str = "PT3S"
     fiscal: bool = False  # a fiscal device prints a receipt for all money
+    calls_per_second: float | None = None  # to each account; None: as often as its adapter allows
     provider_arguments: Sequence[str] = ()
     # Process name -> QUEUE.POINT@FILE, one after the other: each start is armed with the first whose FILE is missing.
     halt: dict[str, list[str]] = field(default_factory=dict)
@@ -247,11 +248,13 @@ class Stack:
 
     def _account(self, name: str) -> dict[str, object]:
         family, opens, _ = self.plan.families[name]
+        rate = self.plan.calls_per_second
         return {
             "adapter": "sandbox",
             "base_url": self.provider.account_url(name),
             "api_key": self._api_key,
             "webhook_secrets": [self._webhook_secrets[name]],
+            **({} if rate is None else {"calls_per_second": rate}),
             "options": {"family": family, "opens": opens, "settle": self.plan.settle},
         }
 

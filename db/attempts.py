@@ -13,7 +13,7 @@ from contracts.evidence import TransactionKind
 from contracts.ids import new_id
 from contracts.statuses import OPEN_ATTEMPTS, AttemptState
 from db.hot import Hot
-from db.schema import attempts, invoices, order_numbers, transactions
+from db.schema import attempts, invoices, messages, order_numbers, transactions
 from db.tx import Tx
 from db.types import constant, db_now
 from rules.links import ATTEMPT_MOVES, may_leave
@@ -239,6 +239,19 @@ def next_check(tx: Tx, attempt_id: str) -> int:
 def note_check(tx: Tx, attempt_id: str, message_id: str) -> None:
     """Remember the message of the newest check, so that an event can hasten it."""
     _NOTE_CHECK.rows(tx, attempt_id=attempt_id, noted=message_id)
+
+
+def due_checks(tx: Tx, account: str, queue: str, *, limit: int) -> list[str]:
+    """Return the messages that ask about an account's attempts on a queue, due and unclaimed, oldest first."""
+    found = (
+        select(messages.c.id)
+        .join(attempts, (attempts.c.invoice_id == messages.c.subject) & (attempts.c.check_message_id == messages.c.id))
+        .where(messages.c.queue == queue, messages.c.state == "ready", messages.c.available_at <= db_now())
+        .where(attempts.c.account == account)
+        .order_by(messages.c.available_at, messages.c.id)
+        .limit(limit)
+    )
+    return list(tx.execute(found).scalars())
 
 
 def next_close(tx: Tx, attempt_id: str) -> int:

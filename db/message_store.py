@@ -11,7 +11,7 @@ Times are the database's. `failures` counts recorded failures, `lapses` leases t
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -19,8 +19,10 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Float,
     Row,
     and_,
+    bindparam,
     case,
     delete,
     func,
@@ -407,6 +409,16 @@ def give_back(tx: Tx, claimed: Claimed, *, seconds: float = 0.0) -> None:
     """Hand an unfinished message back: due again, nothing counted."""
     _release(tx, claimed, state="ready", available_at=db_after(seconds))
     _write_attempt(tx, claimed, "given_back")
+
+
+def put_off(tx: Tx, queue: str, waits: Mapping[str, float]) -> None:
+    """Make unclaimed messages of a queue due only after so many seconds, each its own; nothing is counted."""
+    moved = (
+        update(messages)
+        .where(messages.c.id == bindparam("named"), messages.c.queue == queue, messages.c.state == _READY)
+        .values(available_at=db_after(bindparam("seconds", type_=Float)))
+    )
+    tx.execute(moved, [{"named": message_id, "seconds": seconds} for message_id, seconds in waits.items()])
 
 
 def _release(tx: Tx, claimed: Claimed, **values: Any) -> None:

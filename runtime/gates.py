@@ -12,7 +12,7 @@ hear of each message that waits.
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -58,6 +58,7 @@ class Gate:
         self._breaker = Breaker(clock)
         self._places: threading.BoundedSemaphore | None = None
         self._sleep = sleep
+        self.putting_off = threading.Lock()  # one thread puts off what is due; the others find nothing left to do
 
     def close(self) -> None:
         """Release connections."""
@@ -73,6 +74,11 @@ class Gate:
         if seconds > 0:
             text = f"{self.account}: other checks come first"
             raise Postponed(text, code="not_its_turn", retry_after_seconds=seconds)
+
+    def turns_of(self, keys: Iterable[str]) -> dict[str, float]:
+        """Give each of these its turn; return those that must wait, and the seconds. The others may come at once."""
+        waits = {key: self._turns.reserve(f"{self.account}.checks", self._of_checks, key, take=False) for key in keys}
+        return {key: seconds for key, seconds in waits.items() if seconds > 0}
 
     def call(self, work: Callable[[], _T]) -> _T:
         """Make one call. Raises what it raises, and Postponed when it was not made."""

@@ -55,8 +55,11 @@ class Turns(Protocol):
     def spend(self, name: str, rate: Rate) -> float:
         """Take a call and return 0; or take nothing, and return the seconds until one is to be had."""
 
-    def reserve(self, name: str, rate: Rate, key: str) -> float:
-        """Return 0 when it is this key's turn, which is used up by that; else the seconds until it is."""
+    def reserve(self, name: str, rate: Rate, key: str, *, take: bool = True) -> float:
+        """Return 0 when it is this key's turn, which is used up by that if we `take` it; else the seconds until it is.
+
+        A turn that is not taken is kept: it is still this key's when it comes, or has come.
+        """
 
     def close(self) -> None:
         """Release connections."""
@@ -82,7 +85,7 @@ class LocalTurns:
             self._next[name] = due + rate.interval
             return 0.0
 
-    def reserve(self, name: str, rate: Rate, key: str) -> float:
+    def reserve(self, name: str, rate: Rate, key: str, *, take: bool = True) -> float:
         """Take the key's turn, or tell when it comes."""
         with self._lock:
             now = self._now()
@@ -91,10 +94,9 @@ class LocalTurns:
                 turn = max(self._next.get(name, now), now)
                 self._next[name] = turn + rate.interval
                 self._forget(now)
-            if turn > now:
+            if turn > now or not take:
                 self._turns[name, key] = turn
-                return (turn - now) / 1_000_000
-            return 0.0
+            return max(turn - now, 0) / 1_000_000
 
     def _now(self) -> int:
         return int(self._clock() * 1_000_000)
@@ -119,7 +121,8 @@ local next = due + tonumber(ARGV[1])
 redis.call('SET', KEYS[1], string.format('%.0f', next), 'PX', math.ceil((next - now) / 1000) + 1000)
 return 0
 """
-# KEYS: the account's next due time, this key's turn. ARGV: interval (microseconds), how long a turn is kept (ms).
+# KEYS: the account's next due time, this key's turn.
+# ARGV: interval (microseconds), how long a turn is kept (ms), whether it is taken.
 _RESERVE = """
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
@@ -129,12 +132,13 @@ if not turn then
   local next = turn + tonumber(ARGV[1])
   redis.call('SET', KEYS[1], string.format('%.0f', next), 'PX', math.ceil((next - now) / 1000) + 1000)
 end
-if turn > now then
-  redis.call('SET', KEYS[2], string.format('%.0f', turn), 'PX', math.ceil((turn - now) / 1000) + tonumber(ARGV[2]))
-  return turn - now
+local wait = math.max(turn - now, 0)
+if wait > 0 or ARGV[3] == '0' then
+  redis.call('SET', KEYS[2], string.format('%.0f', turn), 'PX', math.ceil(wait / 1000) + tonumber(ARGV[2]))
+else
+  redis.call('DEL', KEYS[2])
 end
-redis.call('DEL', KEYS[2])
-return 0
+return wait
 """
 
 
@@ -158,12 +162,12 @@ class SharedTurns:
         waited = self._asked(lambda: self._spend(keys=[self._key(name)], args=arguments))
         return self._own.spend(name, rate) if waited is None else waited
 
-    def reserve(self, name: str, rate: Rate, key: str) -> float:
+    def reserve(self, name: str, rate: Rate, key: str, *, take: bool = True) -> float:
         """Take the key's turn, or tell when it comes."""
         keys = [self._key(name), self._key(f"{name}.{key}")]
-        arguments = (rate.interval, int(FORGOTTEN_SECONDS * 1000))
+        arguments = (rate.interval, int(FORGOTTEN_SECONDS * 1000), int(take))
         waited = self._asked(lambda: self._reserve(keys=keys, args=arguments))
-        return self._own.reserve(name, rate, key) if waited is None else waited
+        return self._own.reserve(name, rate, key, take=take) if waited is None else waited
 
     def close(self) -> None:
         """Release connections."""

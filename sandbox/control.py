@@ -58,6 +58,11 @@ class ProviderControl:
         """Return exact counts."""
         return self._ask("GET", f"/control/{account}/stats")
 
+    def called_at(self, account: str = "main") -> list[float]:
+        """Return when the merchant's calls came (seconds since the epoch), since the start of the process."""
+        times: list[float] = self._ask("GET", f"/control/{account}/calls")["called_at"]
+        return times
+
     def orders(self, account: str = "main") -> list[dict[str, Any]]:
         """Return every order, oldest first, with its page."""
         found: list[dict[str, Any]] = self._ask("GET", f"/control/{account}/orders")["orders"]

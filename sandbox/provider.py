@@ -11,6 +11,7 @@ GET  /pay/{id}/{token}                             the page where the customer p
 PUT  /control/{account}                            open an account or change its settings
 POST /control/{account}/orders/{reference}/act     do what a customer, his bank or the time does
 GET  /control/{account}/orders | stats             dump and exact counts
+GET  /control/{account}/calls                      when the last 100,000 calls of a merchant came
 POST /control/{account}/faults, GET, DELETE        faults on demand (sandbox.faults)
 """
 
@@ -63,6 +64,7 @@ class ProviderApi:
             Route(control + "/orders/{reference}/act", self.act, methods=["POST"]),
             Route(control + "/orders", self.dump, methods=["GET"]),
             Route(control + "/stats", self.stats, methods=["GET"]),
+            Route(control + "/calls", self.calls, methods=["GET"]),
             Route(control + "/faults", self.faults, methods=["GET", "POST", "DELETE"]),
             Route(v1, self.create, methods=["POST"]),
             Route(v1, self.look_up_or_list, methods=["GET"]),
@@ -182,6 +184,10 @@ class ProviderApi:
     async def stats(self, request: Request) -> Response:
         """Return exact counts."""
         return reply(200, self._service.stats(self._controlled(request)))
+
+    async def calls(self, request: Request) -> Response:
+        """Return when the merchant's calls came, since the start of this process."""
+        return reply(200, {"called_at": list(self._controlled(request).gate.called_at)})
 
     async def faults(self, request: Request) -> Response:
         """Add a fault, list those that may still strike, or drop all."""

@@ -10,7 +10,8 @@ import signal
 import socket
 import sys
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ from sandbox.faults import Fault, Faults
 
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 _TRANSPORT = "sandbox.transport"
+_CALLS_REMEMBERED = 100_000
 
 
 class Refusal(Exception):
@@ -47,6 +49,7 @@ class Gate:
     flush: Callable[[], None]
     latency_seconds: float = 0.0
     calls: Counter[str] = field(default_factory=Counter)
+    called_at: deque[float] = field(default_factory=lambda: deque(maxlen=_CALLS_REMEMBERED))
 
     async def pass_through(
         self,
@@ -58,6 +61,7 @@ class Gate:
     ) -> Response:
         """Do the work of one call and answer, unless a fault says otherwise. What is answered is written first."""
         self.calls[operation] += 1
+        self.called_at.append(time.time())
         if self.latency_seconds:
             await asyncio.sleep(self.latency_seconds)
         fault = self.faults.pick(operation, reference, request.headers.get("sandbox-fault") or asked)

@@ -11,6 +11,7 @@ claim ──> run the stage ──> concluded by the stage itself        done
 import hashlib
 import os
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -43,6 +44,9 @@ OUTAGE_PAUSE_SECONDS = 1.0
 MAX_ERROR_LENGTH = 500
 # More threads than this on one quick lane would wait for each other's interpreter lock, and claim less at a time.
 DRAINS_OF_A_QUICK_LANE = 2
+# Where scheduled checks share a process with everything else, no more threads than this work on them: nobody waits for
+# them, and whoever does wait finds a thread.
+CHECKS_BESIDE_OTHERS = 2
 
 log = structlog.get_logger()
 
@@ -55,14 +59,15 @@ class _Lane:
     stages: dict[str, Stage]
     size: int
     lease_seconds: float
+    most_drains: int = sys.maxsize
     drains: int = 0
     again: bool = False
     served_at: float = 0.0
 
     @property
     def is_full(self) -> bool:
-        """Tell whether one more thread would only take work from those that drain this lane already."""
-        return self.size > 1 and self.drains >= DRAINS_OF_A_QUICK_LANE
+        """Tell whether as many threads as may drain this lane do so already."""
+        return self.drains >= self.most_drains
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,8 @@ class Executor:
     def __init__(self, deps: Deps, queues: list[str]) -> None:
         """Serve these queues; their stages must be registered by now."""
         self._deps = deps
-        self._lanes = {queue: _lanes(queue, deps.settings.lease_cap) for queue in queues}
+        is_shared = len(queues) > 1
+        self._lanes = {queue: _lanes(queue, deps.settings.lease_cap, is_shared=is_shared) for queue in queues}
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{new_id()[-6:]}"
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -326,15 +332,27 @@ class Executor:
         )
 
 
-def _lanes(queue: str, lease_cap: timedelta) -> list[_Lane]:
+def _lanes(queue: str, lease_cap: timedelta, *, is_shared: bool) -> list[_Lane]:
     """Sort a queue's stages by how many of their messages one worker may hold."""
     sizes: dict[int, dict[str, Stage]] = {}
     for name, stage in stages_of(queue).items():
         sizes.setdefault(stage.claim_size(lease_cap), {})[name] = stage
     return [
-        _Lane(queue, stages, size, max(stage.lease(lease_cap).total_seconds() for stage in stages.values()))
+        _Lane(
+            queue,
+            stages,
+            size,
+            max(stage.lease(lease_cap).total_seconds() for stage in stages.values()),
+            _most_drains(queue, size, is_shared),
+        )
         for size, stages in sorted(sizes.items(), reverse=True)
     ]
+
+
+def _most_drains(queue: str, size: int, is_shared: bool) -> int:
+    if size > 1:
+        return DRAINS_OF_A_QUICK_LANE
+    return CHECKS_BESIDE_OTHERS if is_shared and queue == Queue.STATUS_CHECKS else sys.maxsize
 
 
 def failure_of(claimed: Claimed, error: BaseException) -> Failure:

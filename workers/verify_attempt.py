@@ -21,7 +21,7 @@ from rules.links import next_check_seconds, next_watch_seconds
 from rules.prechecks import is_unconfirmed
 from rules.verdicts import Reason
 from runtime import points
-from runtime.checks import schedule_check
+from runtime.checks import schedule_check, wait_for_turn
 from runtime.deps import Deps
 from workers.holding import take_word
 from workers.stage import ALREADY_DONE, DONE, NOT_YET, REFUSED, Outcome, Schedule, stage
@@ -49,9 +49,8 @@ def verify_attempt(message: AttemptCheck, deps: Deps) -> Outcome:
     provider = deps.providers[attempt.account]
     if not provider.capabilities.lookup:
         return _close_if_over(message, deps, attempt)
-    gate = deps.gates.get(attempt.account)
-    if gate is not None and deps.claim.queue == Queue.STATUS_CHECKS:
-        gate.wait_for_turn(deps.claim.id)  # whoever waits for an answer goes first
+    if deps.claim.queue == Queue.STATUS_CHECKS:
+        wait_for_turn(deps, attempt.account)  # whoever waits for an answer goes first
 
     evidence = provider.fetch_evidence(attempt.reference, attempt.provider_order_id)
     points.reach(f"{deps.claim.queue}.{points.CALLED}")

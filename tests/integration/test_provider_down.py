@@ -2,22 +2,27 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from contracts.commands import PaymentVerify
 from contracts.evidence import OrderState
 from contracts.statuses import AttemptState, InvoiceStatus
+from db import links
+from db.schema import messages
 from gateways.errors import Unavailable
 from runtime.breaker import FAILURES
+from runtime.checkout import press_pay
 from runtime.deps import Deps
 from runtime.gated import GatedProvider
 from runtime.gates import Gate
 from runtime.pace import LocalTurns, Rate
 from tests.office_desk import breaches, give, open_order, pay
-from tests.shop import Shop, accept, open_shop, reasons, the_attempt, the_invoice, work
+from tests.shop import Shop, accept, created, due_now, open_shop, reasons, the_attempt, the_invoice, work
+from tests.support import put
 from tests.unit.test_pace import Clock
 
 
@@ -100,6 +105,45 @@ def test_what_is_not_its_turn_is_given_back_and_comes_again(deps: Deps, clock: C
     clock.now += 10
     work(deps, "webhook-verification", rounds=1, hurry=False)
     assert (bank.asked, the_attempt(deps).state) == (1, AttemptState.FAILED)
+
+
+def test_checks_that_are_due_at_once_are_put_off_together_and_come_one_by_one(
+    deps: Deps, clock: Clock, bank: Bank
+) -> None:
+    for number in range(2, 10):
+        put(deps.database, created().model_copy(update={"invoice_id": f"I-{number}"}))
+    work(deps, "link-creation", rounds=1, hurry=False)
+    with deps.database.read() as tx:
+        opened = links.some_active(tx, limit=9)
+    for link in opened:
+        press_pay(deps, link.id)
+    work(deps, "checkout", rounds=1, hurry=False)
+    slow = Gate("shop", Rate(0.1, burst=1), LocalTurns(clock), clock=clock)
+    deps = replace(deps, providers={"shop": GatedProvider(bank, slow)}, gates={"shop": slow})
+
+    due_now(deps)
+    work(deps, "status-checks", rounds=1, hurry=False)
+
+    assert (bank.asked, given_back(deps)) == (1, 1), "one goes, one is told to wait, and the others with it"
+    assert [round(wait, -1) for wait in waits(deps)[1:]] == [20 * turn for turn in range(1, 9)]
+    clock.now += 21
+    due_now(deps)
+    work(deps, "status-checks", rounds=1, hurry=False)
+    assert (bank.asked, given_back(deps)) == (2, 2), "the next one, and whoever comes early is put off again"
+
+
+def waits(deps: Deps) -> list[float]:
+    """In how many seconds each check is due; after one was made, the first is the next look at the same order."""
+    found = select(messages.c.available_at).where(messages.c.queue == "status-checks").order_by(messages.c.available_at)
+    with deps.database.read() as tx:
+        due = tx.execute(found).scalars().all()
+    return [(at - datetime.now(UTC)).total_seconds() for at in due]
+
+
+def given_back(deps: Deps) -> int:
+    with deps.database.read() as tx:
+        counted = text("SELECT count(*) FROM message_attempts WHERE outcome = 'given_back'")
+        return int(tx.execute(counted).scalar_one())
 
 
 def test_scheduled_checks_wait_on_their_own_queue_and_one_that_is_waited_for_leaves_it(deps: Deps) -> None:

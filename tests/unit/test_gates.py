@@ -176,6 +176,16 @@ def test_checks_that_nobody_waits_for_leave_half_of_the_rate(clock: Clock) -> No
     assert waits == pytest.approx([key / 5 for key in range(10)])
 
 
+def test_turns_are_given_to_many_at_once_and_each_keeps_his(clock: Clock) -> None:
+    gate = make(clock, Rate(10, burst=1))
+    assert gate.turns_of(["a", "b", "c"]) == pytest.approx({"b": 0.2, "c": 0.4})
+    gate.wait_for_turn("a")
+    with pytest.raises(Postponed):
+        gate.wait_for_turn("c")
+    clock.now += 0.4
+    gate.wait_for_turn("c")
+
+
 def test_a_provider_that_hangs_takes_no_more_than_its_places(clock: Clock) -> None:
     gate = make(clock)
     gate.limit_places(2)

@@ -65,6 +65,15 @@ def test_a_thousand_that_come_at_once_get_a_turn_each_and_keep_it(turns: LocalTu
     assert turns.reserve("a", ONE, "5") > 0
 
 
+def test_a_turn_that_was_only_asked_for_is_kept_until_it_is_taken(turns: LocalTurns, clock: Clock) -> None:
+    assert [turns.reserve("a", ONE, key, take=False) for key in ("x", "y")] == [0, pytest.approx(0.1)]
+    clock.now += 0.2
+    assert [turns.reserve("a", ONE, key, take=False) for key in ("x", "y")] == [0, 0], "both have come"
+    assert [turns.reserve("a", ONE, key) for key in ("x", "y")] == [0, 0]
+    assert turns.reserve("a", ONE, "x") == 0, "a new one"
+    assert turns.reserve("a", ONE, "y") > 0
+
+
 def test_turns_that_nobody_takes_are_forgotten(turns: LocalTurns, clock: Clock) -> None:
     for key in range(100):
         turns.reserve("a", ONE, str(key))
@@ -97,7 +106,7 @@ def test_in_redis_turns_are_given_as_in_one_process(shared: tuple[SharedTurns, S
     assert 9 < second <= 10
     assert other.reserve("a", slow, "z") <= second, "the other process knows z's turn"
     quick = Rate(20)
-    one.reserve("b", quick, "x")
+    assert [other.reserve("b", quick, "x", take=False), one.reserve("b", quick, "x")] == [0, 0], "kept, then taken"
     wait = one.reserve("b", quick, "y")
     assert 0 < wait <= 0.05
     time.sleep(wait + 0.01)
