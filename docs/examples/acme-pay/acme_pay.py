@@ -62,7 +62,7 @@ class AcmePayProvider:
     def __init__(
         self, name: str, base_url: str, api_key: str, webhook_secrets: tuple[str, ...], transport: Transport = None
     ) -> None:
-        """Take what the settings say; options would be further arguments before `transport`. ValueError: what is wrong."""
+        """Take what the settings say; options would be arguments before `transport`. ValueError says what is wrong."""
         if not webhook_secrets or not all(webhook_secrets):
             raise ValueError(f"provider {name}: needs a webhook secret; with an empty one anybody could sign")
         self.name = name
