@@ -121,9 +121,8 @@ def there() -> Iterator[Any]:
 
 
 @contextmanager
-def paylinks_up(folder: Path, env: dict[str, str]) -> Iterator[str]:
+def paylinks_up(folder: Path, env: dict[str, str], port: int) -> Iterator[str]:
     """Run everything in one process; give its address."""
-    port = free_port()
     command = [sys.executable, "-m", "cli.main", "up", "--port", str(port)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
@@ -144,10 +143,12 @@ def _answers(address: str) -> bool:
 
 
 def test_an_invoice_is_paid_through_it_on_the_real_stages(site: Path, tmp_path: Path, there: Any) -> None:
+    port = free_port()
     with CrmProcess(crm="acme") as crm:
         account = {"adapter": "acme_pay", "base_url": there.url, "api_key": there.api_key, "webhook_secrets": [SECRET]}
         settings = {
             "database_url": f"sqlite:///{tmp_path}/paylinks.db",
+            "public_base_url": f"http://127.0.0.1:{port}",
             "data_keys": [DATA_KEY],
             "link_keys": [{"id": "k1", "secret": "s" * 32}],
             "accounts": {"shop": account},
@@ -167,7 +168,7 @@ def test_an_invoice_is_paid_through_it_on_the_real_stages(site: Path, tmp_path: 
         command("migrate")
         key = command("keys", "create", "tests", "--crm", "acme", "--reason", "a test").strip()
 
-        with paylinks_up(tmp_path, env) as address:
+        with paylinks_up(tmp_path, env, port) as address:
             there.webhook_url = f"{address}/webhooks/shop"
             headers = {"authorization": f"Bearer {key}"}
             with httpx.Client(base_url=address, headers=headers, trust_env=False, timeout=20) as api:

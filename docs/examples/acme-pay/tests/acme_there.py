@@ -61,7 +61,7 @@ class AcmeThere:
         body, now = json.dumps({**event, "payer": PLANTED}).encode(), str(int(time.time()))
         signature = hmac.digest(self.secret.encode(), f"{now}.".encode() + body, "sha256").hex()
         signed = {"acme-time": now, "acme-signature": signature}
-        httpx.post(self.webhook_url, content=body, headers=signed, trust_env=False)
+        httpx.post(self.webhook_url, content=body, headers=signed, trust_env=False).raise_for_status()
 
     def move(self, reference: str, kind: str, amount: int) -> Json:
         order, now = self.orders[reference], datetime.now(UTC).isoformat()
