@@ -16,7 +16,6 @@ import re
 from datetime import datetime, timedelta
 
 import httpx
-from pydantic import TypeAdapter
 
 from contracts.evidence import Evidence
 from contracts.money import MAX_AMOUNT_MINOR, exponent, major
@@ -34,7 +33,7 @@ from gateways.providers.base import (
     RefundRequest,
 )
 from gateways.providers.idram_events import CURRENCY, LONGEST_BILL, ResultUrl
-from gateways.providers.options import is_web_address, require, zone_of
+from gateways.providers.options import duration, is_web_address, require, zone_of
 
 _LANGUAGES = {"hy": "AM", "ru": "RU", "en": "EN"}  # "EDP_LANGUAGE (RU, EN, AM)"
 _LONGEST_DESCRIPTION = 250  # ASSUMED: the document gives no length
@@ -80,7 +79,7 @@ class IdramProvider:
             create=CreateMode.IDEMPOTENT,
             opens=Opens.AT_PAY,
             session_life=_LIFE,
-            settle=TypeAdapter(timedelta).validate_python(settle),
+            settle=duration(settle),
             lookup=False,
             lookup_gives_page=False,
             cancel=False,  # a precheck that is refused is the cancel
