@@ -32,7 +32,7 @@ def build(settings: Settings, *, events: EventPublisher | None = None) -> Deps:
     tokens = LinkTokens(
         [(key.id, key.secret.get_secret_value()) for key in settings.link_keys], settings.public_base_url
     )
-    bare = {name: _provider(name, account) for name, account in settings.accounts.items()}
+    bare = {name: make_provider(name, account) for name, account in settings.accounts.items()}
     gates = make_gates(settings, bare)
     return Deps(
         settings=settings,
@@ -64,7 +64,8 @@ def installed(group: str) -> list[str]:
     return sorted(entry_points(group=group).names)
 
 
-def _provider(name: str, account: AccountSettings) -> Provider:
+def make_provider(name: str, account: AccountSettings) -> Provider:
+    """Build the adapter of one account, bare of its gate."""
     provider: Provider = _made(
         PROVIDERS_GROUP,
         account.adapter,

@@ -1,6 +1,6 @@
 """The sandbox's payment provider, in each of its families (`paylinks sandbox provider`).
 
-Also the example for a new adapter: one file, one conformance test.
+A smaller one to begin from is in docs/how-to/add-a-provider.md.
 """
 
 import hmac

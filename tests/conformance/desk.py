@@ -4,7 +4,8 @@ A desk is one merchant at one simulated provider, a process of its own, and the 
 speak in the suite's words and hide how this simulator is told. What a provider does not know, its capabilities deny,
 and the suite asks for the refusal instead; nothing is skipped in silence.
 
-`tests/conformance/desk_<name>.py` is the desk of the entry point <name> (paylinks.providers). It has
+`tests/conformance/desk_<name>.py` is the desk of the entry point <name> (paylinks.providers); so is one in a folder
+that PAYLINKS_DESKS names, for adapters that are not ours. It has
 
     open_desk(**options)   a context manager that yields a desk with a fresh merchant. Options go to the adapter, and to
                            the simulator where it must agree. `two_phase=True` is always taken: a provider without holds

@@ -1,5 +1,10 @@
-"""What the modules of the shared suite have in common: the desks, and how an order stands at one of them."""
+"""What the modules of the shared suite have in common: the desks, and how an order stands at one of them.
 
+PAYLINKS_DESKS names folders with desks of adapters that are not ours (docs/how-to/add-a-provider.md), as PATH does.
+"""
+
+import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +23,17 @@ from tests.conformance.desk import Desk
 from tests.conformance.receiver import Received
 
 _HERE = Path(__file__).parent
+_ELSEWHERE = [Path(folder).resolve() for folder in os.environ.get("PAYLINKS_DESKS", "").split(os.pathsep) if folder]
+sys.path += [str(folder) for folder in _ELSEWHERE if str(folder) not in sys.path]
 
 INSTALLED = sorted(point.name for point in entry_points(group="paylinks.providers"))
-DESKS = sorted(path.stem.removeprefix("desk_") for path in _HERE.glob("desk_*.py"))
+# The name of each adapter that has a desk, and the desk's module.
+_MODULES = {
+    path.stem.removeprefix("desk_"): f"tests.conformance.{path.stem}" if folder is _HERE else path.stem
+    for folder in (*_ELSEWHERE, _HERE)
+    for path in folder.glob("desk_*.py")
+}
+DESKS = sorted(_MODULES)
 
 NO_MONEY: dict[str, int] = {}
 CLOSED = {OrderState.CANCELLED, OrderState.EXPIRED}
@@ -41,13 +54,13 @@ class Case:
 
     @contextmanager
     def open(self, **options: Any) -> Iterator[Desk]:
-        module = import_module(f"tests.conformance.desk_{self.name}")
+        module = import_module(_MODULES[self.name])
         with module.open_desk(**{**_variants(self.name)[self.variant], **options}) as desk:
             yield desk
 
 
 def _variants(name: str) -> dict[str, dict[str, Any]]:
-    variants: dict[str, dict[str, Any]] = getattr(import_module(f"tests.conformance.desk_{name}"), "VARIANTS", {})
+    variants: dict[str, dict[str, Any]] = getattr(import_module(_MODULES[name]), "VARIANTS", {})
     return {"": {}} | variants
 
 
