@@ -61,6 +61,12 @@ class Breaker:
             return not was_down
 
     @property
+    def pause_seconds(self) -> float:
+        """For how long nobody may call from now on; 0: the way is open."""
+        with self._lock:
+            return 0.0 if self._down_since is None else max(self._again_at - self._clock(), 0.0)
+
+    @property
     def down_seconds(self) -> float:
         """For how long the other side has been down; 0: it is not."""
         with self._lock:

@@ -81,6 +81,10 @@ class Gate:
             self._keep_pace()
             try:
                 result = work()
+            except Unavailable as error:
+                self._learn(error)
+                self._put_off(error)
+                raise
             except GatewayError as error:
                 self._learn(error)
                 raise
@@ -104,13 +108,21 @@ class Gate:
 
     def _admit(self) -> None:
         seconds = self._breaker.admit()
-        if seconds <= 0:
-            return
+        if seconds > 0:
+            raise self._down(seconds)
+
+    def _put_off(self, error: Unavailable) -> None:
+        """Count no try of whoever found that it is down, or still down: nothing happened there."""
+        seconds = self._breaker.pause_seconds
+        if seconds > 0:
+            raise self._down(seconds) from error
+
+    def _down(self, seconds: float) -> Unavailable:
         text = f"{self.account} is down: it is tried again in a while"
         if self._breaker.down_seconds > OUTAGE_SECONDS:
-            raise Unavailable(text, code="down_for_long")
+            return Unavailable(text, code="down_for_long")
         pause = seconds * (1 + random.random())  # noqa: S311 - spreads those who come back
-        raise Postponed(text, code="down", retry_after_seconds=pause)
+        return Postponed(text, code="down", retry_after_seconds=pause)
 
     def _keep_pace(self) -> None:
         patience = PATIENCE_SECONDS

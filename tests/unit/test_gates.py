@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateways.errors import Postponed, Refused, Unavailable, Unknown
+from gateways.errors import GatewayError, Postponed, Refused, Unavailable, Unknown
 from runtime.breaker import FAILURES, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, TRIAL_SECONDS
 from runtime.gates import OUTAGE_SECONDS, Gate
 from runtime.pace import LocalTurns, Rate
@@ -40,10 +40,27 @@ def fails(error: Exception) -> Callable[[], Any]:
     return work
 
 
-def fall(gate: Gate, times: int = FAILURES, error: Exception = DOWN) -> None:
+def fall(gate: Gate, times: int = FAILURES, error: GatewayError = DOWN) -> None:
+    """Fail so often; whoever finds that the way is closed by then is put off, for nothing happened there."""
     for _ in range(times):
-        with pytest.raises(type(error)):
+        with pytest.raises(type(error)) as failed:
             gate.call(fails(error))
+        assert isinstance(failed.value, Postponed) or failed.value is error
+
+
+def test_who_finds_that_it_is_down_has_used_up_no_try(gate: Gate) -> None:
+    fall(gate, FAILURES - 1)
+    with pytest.raises(Postponed) as postponed:
+        gate.call(fails(DOWN))
+    assert postponed.value.code == "down"
+
+
+def test_an_unknown_outcome_is_told_as_it_is(gate: Gate) -> None:
+    lost = Unknown("x", code="no_answer")
+    for _ in range(FAILURES):
+        with pytest.raises(Unknown) as told:
+            gate.call(fails(lost))
+        assert told.value is lost
 
 
 def test_what_goes_well_passes(gate: Gate) -> None:
@@ -54,7 +71,7 @@ def test_what_goes_well_passes(gate: Gate) -> None:
     "error", [DOWN, Unknown("x", code="no_answer"), Unknown("x", code="http_502"), Unavailable("x", code="http_503")]
 )
 def test_after_failures_in_a_row_nobody_calls_until_the_pause_is_over(
-    gate: Gate, clock: Clock, error: Exception
+    gate: Gate, clock: Clock, error: GatewayError
 ) -> None:
     with capture_logs() as lines:
         fall(gate, error=error)
@@ -72,7 +89,7 @@ def test_after_failures_in_a_row_nobody_calls_until_the_pause_is_over(
 
 
 @pytest.mark.parametrize("error", [Refused("no"), Unknown("a duplicate", code="duplicate_reference")])
-def test_an_answer_of_any_kind_is_a_sign_of_life(gate: Gate, error: Exception) -> None:
+def test_an_answer_of_any_kind_is_a_sign_of_life(gate: Gate, error: GatewayError) -> None:
     fall(gate, FAILURES - 1)
     fall(gate, 1, error)
     fall(gate, FAILURES - 1)
@@ -116,7 +133,7 @@ def test_pauses_grow_to_a_minute_and_no_longer(gate: Gate, clock: Clock) -> None
 
 
 def test_a_pause_that_the_other_side_asks_for_is_kept_at_once(gate: Gate, clock: Clock) -> None:
-    fall(gate, 1, Unavailable("429", code="http_429", retry_after_seconds=20))
+    fall(gate, 1, Unavailable("429", code="http_429", retry_after_seconds=20))  # whoever was told so is put off
     clock.now += 19
     with pytest.raises(Postponed):
         gate.call(lambda: 7)
@@ -127,7 +144,8 @@ def test_a_pause_that_the_other_side_asks_for_is_kept_at_once(gate: Gate, clock:
 def test_an_outage_of_hours_counts_as_failures_again(gate: Gate, clock: Clock) -> None:
     fall(gate)
     clock.now += OUTAGE_SECONDS + 1
-    fall(gate, 1)
+    with pytest.raises(Unavailable):
+        gate.call(fails(DOWN))
     with pytest.raises(Unavailable) as unavailable:
         gate.call(lambda: 7)
     assert not isinstance(unavailable.value, Postponed)
