@@ -4,14 +4,16 @@ A story says what it needs: an account of a kind, deeds that the simulator knows
 provider lacks them the story is not told, and the demo says so. The words of deeds:
 
     expire       the order's time is over there
-    begin        the customer begins a payment that takes a while (where one must have begun in time to settle late)
     settle_late  a payment that was under way succeeds after the order's end
+    begin        the customer begins a payment that takes days, as a debit, and counts from now
+    settle       that payment succeeds
     refund       people at the provider give all of it back, without our call
     double       the next event of the order comes twice
     lose         the next event of the order never comes
     tell_again   people at the provider send the order's last event once more
 """
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +31,8 @@ from sandbox.visitors import Visitor
 
 AMOUNT_MINOR, PART_MINOR = 1_250_000, 250_000
 CURRENCY = "AMD"
+# Providers tell times in whole seconds: what is to have come later must be later by more.
+WHOLE_SECOND = 1.1
 
 _PAID = Ending("paid", tasks=frozenset())
 _UNTOUCHED = Ending("pending", tasks=frozenset())
@@ -168,30 +172,37 @@ def _comes_after_the_session(told: Telling) -> None:
 
 
 def _money_comes_late(told: Telling, *, asks: bool = False) -> None:
-    _begins(told)
+    told.customer.begin()
     told.scene.end_link()
     told.customer.wait_for("expired")
-    _settles(told, asks=asks)
+    _settles_late(told, asks=asks)
 
 
 def _money_comes_after_the_cancel(told: Telling, *, asks: bool = False) -> None:
-    _begins(told)
+    told.customer.begin()
     told.scene.office.command("link.cancel")
     told.customer.wait_for("cancelled")
-    _settles(told, asks=asks)
+    _settles_late(told, asks=asks)
 
 
-def _begins(told: Telling) -> None:
-    told.customer.begin()
-    if "begin" in told.simulation.simulator.deeds:
-        told.customer.deed("begin")
-
-
-def _settles(told: Telling, *, asks: bool) -> None:
+def _settles_late(told: Telling, *, asks: bool) -> None:
     """Let the money come; where nobody tells us, the customer says so and a manager asks."""
+    time.sleep(WHOLE_SECOND)
     told.customer.deed("settle_late")
     if asks:
         told.scene.office.command("payment.verify")
+    told.customer.wait_for("paid")
+
+
+def _a_debit_ends_after_the_link(told: Telling) -> None:
+    told.customer.begin()
+    told.customer.deed("begin")
+    told.customer.come_back()
+    told.customer.wait_for("processing")
+    told.scene.end_link()
+    told.customer.wait_for("expired", "processing")
+    time.sleep(WHOLE_SECOND)
+    told.customer.deed("settle")
     told.customer.wait_for("paid")
 
 
@@ -201,6 +212,7 @@ def _confirmation_comes_after_the_cancel(told: Telling) -> None:
     told.customer.pay()
     told.scene.office.command("link.cancel")
     told.customer.wait_for("cancelled")
+    time.sleep(WHOLE_SECOND)
     told.customer.deed("tell_again")
 
 
@@ -311,7 +323,7 @@ STORIES = (
     Story("LOST-ANSWER", "the answer to the order is lost", _pays, till=UNLUCKY, needs="orders made by a call"),
     Story(
         "NOBODY-TELLS",
-        "closes the tab, and nobody tells; found by a scheduled check",
+        "pays, and nobody tells; a scheduled check finds it",
         _pays_and_closes_the_tab,
         till=SILENT,
         needs=_LOOKS,
@@ -353,7 +365,7 @@ STORIES = (
         needs=f"{_LATE_NEEDS}, and is told",
     ),
     Story(
-        "AFTER-CANCEL-ASKED",
+        "CANCEL-ASKED",
         "pays; the money comes when the link is cancelled, and a manager asks",
         partial(_money_comes_after_the_cancel, asks=True),
         _AFTER_CANCEL,
@@ -362,8 +374,15 @@ STORIES = (
         needs=f"{_LATE_NEEDS}, and is not told",
     ),
     Story(
-        "TOLD-AFTER-CANCEL",
-        "pays; the link is cancelled before the event comes",
+        "DEBIT",
+        "pays by debit, which succeeds when the link is over",
+        _a_debit_ends_after_the_link,
+        deeds=frozenset({"begin", "settle"}),
+        needs="debits that count from their beginning",
+    ),
+    Story(
+        "CANCEL-TOLD",
+        "pays; the event comes when the link is cancelled",
         _confirmation_comes_after_the_cancel,
         _AFTER_CANCEL,
         deeds=_TELL_AGAIN,

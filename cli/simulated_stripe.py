@@ -7,9 +7,7 @@ from typing import Any
 
 from cli.simulated import HOLDS, SHOP, SILENT, UNLUCKY, Money, Place, Simulator
 from sandbox.stripe_events import event, signature
-from sandbox.visitors import Visitor, act
-
-_DEBIT = "sepa_debit"  # a method that tells its end later
+from sandbox.visitors import act
 
 
 def _opening(place: Place) -> dict[str, Any]:
@@ -46,10 +44,6 @@ def _forge(merchant: str, order: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _begin_debit(visitor: Visitor) -> None:
-    visitor.at_provider("pay", method=_DEBIT)
-
-
 SIMULATOR = Simulator(
     program="stripe",
     tills=(SHOP, SILENT, HOLDS, UNLUCKY),
@@ -59,8 +53,8 @@ SIMULATOR = Simulator(
     forge=_forge,
     deeds={
         "expire": act("expire"),
-        "begin": _begin_debit,
-        "settle_late": act("settle"),
+        "begin": act("pay", method="sepa_debit"),  # its end is told later
+        "settle": act("settle"),
         "refund": act("refund"),
     },
     create="sessions.create",
