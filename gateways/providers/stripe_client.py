@@ -35,7 +35,7 @@ WHOLE = "payment_intent.latest_charge.refunds"
 IDEMPOTENCY_ERROR = "idempotency_error"
 _NO_SUCH_THING = "resource_missing"
 _CONFLICT, _DEPENDENCY_FAILED = 409, 424
-_NOTHING_HAPPENED = frozenset({"no_connection", "rate_limit", "lock_timeout", "http_429"})
+NOTHING_HAPPENED = frozenset({"no_connection", "rate_limit", "lock_timeout", "http_429"})
 
 _PAGE = "100"
 _MOST_PAGES = 50
@@ -95,7 +95,7 @@ class StripeClient:
         try:
             return self.post(operation, path, form, model, key=new_id())
         except Unavailable as error:
-            if error.code in _NOTHING_HAPPENED:
+            if error.code in NOTHING_HAPPENED:
                 raise
             raise Unknown(error.detail, code=error.code, provider_request_id=error.provider_request_id) from error
 
@@ -107,7 +107,7 @@ class StripeClient:
             yield from answer.data
             if not answer.has_more:
                 return
-            if not answer.data:
+            if not answer.data or answer.data[-1].id == cursor.get("starting_after"):
                 break
             cursor = {"starting_after": answer.data[-1].id}
         raise Unavailable(f"{operation} at {self.name}: the list has no end", code="list_too_long")

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from stripe import WebhookSignature
 
-from contracts.commands import PaymentRefund, PaymentVerify
+from contracts.commands import LinkCancel, PaymentRefund, PaymentVerify
 from contracts.ids import new_id
 from contracts.messages import ProviderEventReceived
 from contracts.statuses import AttemptState, InvoiceStatus
@@ -51,13 +51,15 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(params=["ask"])
 def deps(clean_url: str, there: SimulatorProcess, receiver: Receiver, request: Any) -> Iterator[Deps]:
-    """An installation whose one account is at Stripe; its parameter says whether signed events decide."""
+    """An installation whose one account is at Stripe: it asks, trusts signed events, or holds money first."""
     name = f"acct-{new_id()}"
     key = f"sk_test_{name}"
     there.control.configure(name, password=key, webhook_secret=SECRET, webhook_url=receiver.url)
-    stripe = StripeProvider(name, there.base_url, key, (SECRET,), livemode=False)
+    holds = request.param == "holds"
+    stripe = StripeProvider(name, there.base_url, key, (SECRET,), livemode=False, two_phase=holds, settle="PT0S")
+    verification = "ask" if holds else request.param
     account = AccountSettings(
-        adapter="stripe", base_url=there.base_url, api_key=SecretStr(key), verification=request.param
+        adapter="stripe", base_url=there.base_url, api_key=SecretStr(key), verification=verification
     )
     with closing(stripe), open_shop(clean_url, accounts={"shop": account}) as made:
         yield replace(made, providers={"shop": stripe})
@@ -213,8 +215,11 @@ def test_a_refund_that_fails_afterwards_is_a_persons_case(
     assert reasons(deps) == {Reason.PAID_AFTER_REFUND}
 
 
-def test_a_dispute_is_a_chargeback(deps: Deps, there: SimulatorProcess, receiver: Receiver) -> None:
+@pytest.mark.parametrize("fault", ["", "error_500_before"])
+def test_a_dispute_is_a_chargeback(deps: Deps, there: SimulatorProcess, receiver: Receiver, fault: str) -> None:
     attempt = paid(deps, there, receiver)
+    if fault:  # its event names the payment alone, and waits until somebody says whose that is
+        there.control.fault(fault, account=account_of(deps), operation="sessions.list", times=1)
     act(deps, there, attempt, "dispute")
     hear(deps, receiver, "charge.dispute.funds_withdrawn")
     assert moved(deps) == [("capture", AMOUNT), ("chargeback", AMOUNT)]
@@ -261,6 +266,62 @@ def test_a_lost_order_is_found_again_with_its_page(
     act(deps, there, fresh, "pay")
     hear(deps, receiver, PAID)
     assert the_invoice(deps).status == InvoiceStatus.PAID
+
+
+@pytest.mark.parametrize("deps", ["holds"], indirect=True)
+@pytest.mark.parametrize("fault", ["", "timeout_after", "error_500_before"])
+def test_held_money_is_captured_once_and_pays_the_invoice(
+    deps: Deps, there: SimulatorProcess, receiver: Receiver, fault: str
+) -> None:
+    accept(deps)
+    attempt = open_order(deps)
+    if fault:
+        operation = "payment_intents.capture"
+        there.control.fault(fault, account=account_of(deps), operation=operation, seconds=0.1)
+    act(deps, there, attempt, "pay")
+    hear(deps, receiver, "payment_intent.amount_capturable_updated")
+    work(deps, rounds=4)
+    assert (the_invoice(deps).status, moved(deps)) == (InvoiceStatus.PAID, [("capture", AMOUNT)])
+    assert reasons(deps) == set()
+
+
+@pytest.mark.parametrize("deps", ["holds"], indirect=True)
+def test_what_is_held_for_a_cancelled_link_is_let_go(deps: Deps, there: SimulatorProcess, receiver: Receiver) -> None:
+    accept(deps)
+    attempt = open_order(deps)
+    act(deps, there, attempt, "pay")
+    give(deps, LinkCancel)
+    hear(deps, receiver, "payment_intent.amount_capturable_updated")
+    work(deps, rounds=4)
+    assert (the_invoice(deps).status, moved(deps)) == (InvoiceStatus.CANCELLED, [])
+    (order,) = there.control.orders(account_of(deps))
+    assert order["payment_intent"]["status"] == "canceled"
+
+
+@pytest.mark.parametrize("fault", ["", "timeout_after", "error_500_before"])
+def test_a_cancelled_link_expires_its_session_so_that_nobody_pays_by_it(
+    deps: Deps, there: SimulatorProcess, fault: str
+) -> None:
+    accept(deps)
+    attempt = open_order(deps)
+    if fault:
+        there.control.fault(fault, account=account_of(deps), operation="sessions.expire", seconds=0.1)
+    give(deps, LinkCancel)
+    work(deps, rounds=4)
+    (order,) = there.control.orders(account_of(deps))
+    assert (order["session"]["status"], the_attempt(deps).id) == ("expired", attempt.id)
+    assert the_invoice(deps).status == InvoiceStatus.CANCELLED
+
+
+def test_who_paid_just_before_his_link_was_cancelled_has_paid(
+    deps: Deps, there: SimulatorProcess, receiver: Receiver
+) -> None:
+    accept(deps)
+    attempt = open_order(deps)
+    act(deps, there, attempt, "pay")
+    give(deps, LinkCancel)
+    work(deps, rounds=4)
+    assert moved(deps) == [("capture", AMOUNT)]
 
 
 def test_stripe_calls_at_our_own_door_which_lets_its_signature_in_and_nothing_else(
