@@ -41,7 +41,7 @@ def play_there(stack: Stack, simulation: Simulation) -> list[str]:
     actors.act(cases)
     wrong = wait_for_ends(stack, cases)
     actors.look(cases)
-    wrong += compare(stack, simulation, cases)
+    wrong += compare(stack, simulation, cases) + simulation.spared()
     progress.print(f"all acted; settled after {time.monotonic() - began:.1f} s")
     print_table(stack, cases)
     put(_left_out(left_out))

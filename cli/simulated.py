@@ -121,6 +121,14 @@ class Simulation:
         }
         return {name: common | self.simulator.account(place) for name, place in self._places.items()}
 
+    def spared(self) -> list[str]:
+        """Name the accounts whose bad luck never came, in sentences."""
+        unlucky = [place for place in self._places.values() if place.till.unlucky]
+        struck = {place.till.name: self.control.stats(place.merchant)["struck"] for place in unlucky}
+        return [
+            f"no answer of {name} was ever lost" for name, faults in struck.items() if "timeout_after" not in faults
+        ]
+
     def merchant(self, till: str) -> str:
         """Return what the simulator calls an account of ours."""
         return self._places[till].merchant
