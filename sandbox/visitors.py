@@ -102,3 +102,8 @@ def bad_luck(fault: str, operation: str, **options: Any) -> Deed:
         visitor.provider.fault(fault, account=visitor.account, **rule)
 
     return order
+
+
+def knock(door: str, **request: Any) -> int:
+    """Send a request of a stranger's own making to a door of ours; return the status of the answer."""
+    return httpx.request(url=door, timeout=30, trust_env=False, **request).status_code

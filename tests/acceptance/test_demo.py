@@ -45,6 +45,7 @@ def test_the_demo_meets_every_page_and_every_rule_and_breaks_no_promise(tmp_path
         pytest.param("stripe", "LOST-ANSWER CAPTURED LET-GO DEBIT PART-BACK FORGED", "LATE NOT-BACK", marks=storm),
         pytest.param("vpos", "LOST-ANSWER NOBODY-TELLS LATE NOT-BACK FORGED", "CAPTURED BACK", marks=storm),
     ],
+    ids=["arca", "idram", "ameriabank", "stripe", "vpos"],
 )
 def test_at_a_simulated_provider_every_story_ends_right(
     tmp_path: Path, provider: str, stories: str, left_out: str

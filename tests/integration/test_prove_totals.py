@@ -1,4 +1,4 @@
-"""A provider that tells totals so far is compared by the movements that its totals were booked by, on both databases."""
+"""A provider that tells totals so far is compared by the movements that they were booked by, on both databases."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

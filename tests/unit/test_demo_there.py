@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
 from cli import demo_compare, demo_stories, operate
 from cli.demo_cases import Case, Ending
