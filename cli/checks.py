@@ -62,8 +62,8 @@ def bad_parts(settings: Settings) -> Iterator[str]:
             Sealer([key.get_secret_value()])
         except BadKey:
             yield f"data_keys.{place}: not url-safe base64 of 32 bytes; `paylinks init` shows how one looks"
-    alone = settings.model_copy(update={"accounts": {}, "crms": {}})
-    for kind in ("accounts", "crms"):
+    alone = settings.model_copy(update={"accounts": {}, "crms": {}, "fiscal": {}})
+    for kind in ("accounts", "crms", "fiscal"):
         for name, part in getattr(settings, kind).items():
             problem = _problem_of(alone.model_copy(update={kind: {name: part}}))
             if problem:

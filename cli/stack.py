@@ -33,7 +33,7 @@ from db.tx import Cause
 from runtime.build import build, close
 from runtime.deps import Deps
 from runtime.settings import Settings
-from sandbox.launch import CrmProcess, ProviderProcess
+from sandbox.launch import CrmProcess, FiscalProcess, ProviderProcess
 
 STOP_SECONDS = 30.0
 READY_SECONDS = 60.0
@@ -71,6 +71,7 @@ class Plan:
     crms: Sequence[str] = CRMS
     crm_publishes: bool = True  # False: the records are there, and somebody else sends their invoices
     settle: str = "PT3S"
+    fiscal: bool = False  # a fiscal device prints a receipt for all money
     provider_arguments: Sequence[str] = ()
     # Process name -> QUEUE.POINT@FILE, one after the other: each start is armed with the first whose FILE is missing.
     halt: dict[str, list[str]] = field(default_factory=dict)
@@ -96,6 +97,7 @@ class Stack:
             arguments=("--pay-later-seconds", "2", "--webhook-tries", "40", *plan.provider_arguments),
         )
         self.simulation = Simulation(plan.simulator) if plan.simulator else None
+        self.fiscal = FiscalProcess() if plan.fiscal else None
         self.crms: dict[str, CrmProcess] = {}
         self.processes: dict[str, ManagedProcess] = {}
         self._supervisor: threading.Thread | None = None
@@ -125,6 +127,8 @@ class Stack:
             self.simulation.start(self.base_url)
         else:
             self._start_provider()
+        if self.fiscal is not None:
+            self.fiscal.start()
         self._write_settings(self._start_crms())
         for name, arguments in self._commands().items():
             program = self.plan.programs.get(name, ("-m", "cli.main", *arguments))
@@ -181,6 +185,8 @@ class Stack:
         self.provider.stop()
         if self.simulation is not None:
             self.simulation.stop()
+        if self.fiscal is not None:
+            self.fiscal.stop()
         if self._deps is not None:
             close(self._deps)
 
@@ -244,6 +250,7 @@ class Stack:
                 for name, crm in self.crms.items()
             },
             "routing": self._routing(),
+            **self._fiscal(),
             "queue_prefix": plan.queue_prefix,
             "time_scale": plan.time_scale,
             "lease_cap": plan.lease_seconds,
@@ -274,6 +281,12 @@ class Stack:
             "webhook_secrets": [self._webhook_secrets[name]],
             "options": {"family": family, "opens": opens, "settle": self.plan.settle},
         }
+
+    def _fiscal(self) -> dict[str, object]:
+        if self.fiscal is None:
+            return {}
+        till = {"adapter": "sandbox", "base_url": self.fiscal.device_url(), "api_key": self.fiscal.password}
+        return {"fiscal": {"till": till}, "fiscal_device": "till"}
 
     def _commands(self) -> dict[str, list[str]]:
         serve = ["--host", "127.0.0.1", "--port", str(self.port)]

@@ -6,15 +6,17 @@ from typing import Any
 from db.database import Database
 from db.sealing import Sealer
 from gateways.crms.base import Crm
+from gateways.fiscal.base import FiscalDevice
 from gateways.providers.base import Provider
 from runtime.deps import Deps, EventPublisher
 from runtime.gated import GatedProvider
 from runtime.gates import make_gates
-from runtime.settings import AccountSettings, CrmSettings, Settings, SettingsError
+from runtime.settings import AccountSettings, CrmSettings, FiscalSettings, Settings, SettingsError
 from runtime.tokens import LinkTokens
 
 PROVIDERS_GROUP = "paylinks.providers"
 CRMS_GROUP = "paylinks.crms"
+FISCAL_GROUP = "paylinks.fiscal"
 
 
 def build(settings: Settings, *, events: EventPublisher | None = None) -> Deps:
@@ -35,6 +37,7 @@ def build(settings: Settings, *, events: EventPublisher | None = None) -> Deps:
         tokens=tokens,
         providers={name: GatedProvider(provider, gates[name]) for name, provider in bare.items()},
         crms={name: _crm(name, crm) for name, crm in settings.crms.items()},
+        fiscal={name: _fiscal(name, device) for name, device in settings.fiscal.items()},
         events=events,
         gates=gates,
     )
@@ -46,6 +49,8 @@ def close(deps: Deps) -> None:
         provider.close()
     for crm in deps.crms.values():
         crm.close()
+    for device in deps.fiscal.values():
+        device.close()
     for gate in deps.gates.values():
         gate.close()
     deps.database.dispose()
@@ -71,6 +76,14 @@ def _provider(name: str, account: AccountSettings) -> Provider:
 def _crm(name: str, crm: CrmSettings) -> Crm:
     factory = _adapter(CRMS_GROUP, crm.adapter, f"crms.{name}.adapter")
     adapter: Crm = factory(name=name, base_url=crm.base_url, token=crm.token.get_secret_value())
+    return adapter
+
+
+def _fiscal(name: str, device: FiscalSettings) -> FiscalDevice:
+    factory = _adapter(FISCAL_GROUP, device.adapter, f"fiscal.{name}.adapter")
+    adapter: FiscalDevice = factory(
+        name=name, base_url=device.base_url, api_key=device.api_key.get_secret_value(), **device.options
+    )
     return adapter
 
 

@@ -42,6 +42,8 @@ def read_event(message: ProviderEventReceived, deps: Deps) -> Outcome:
         return REFUSED(error.detail)
     with deps.begin() as tx:
         attempt = attempts.by_order(tx, message.account, event.reference, event.provider_order_id)
+        if attempt is None and event.payment is not None:
+            attempt = attempts.by_payment(tx, message.account, event.payment)
     if attempt is None:
         if deps.claim.waits < WAITS:
             return NOT_YET(PAUSE_SECONDS, "the event names an order that is not ours yet")

@@ -83,7 +83,6 @@ class StripeProvider:
             secrets=webhook_secrets,
             livemode=livemode,
             proves=not two_phase,
-            find=lambda payment: self._client.of_payment("parse_event", payment, hasty=True),
         )
         self.capabilities = Capabilities(
             create=CreateMode.IDEMPOTENT,
@@ -164,8 +163,7 @@ class StripeProvider:
     ) -> ProviderEvent:
         """Check signature and age, then parse. Refused names what is wrong.
 
-        A dispute, and a refund made at Stripe's own desk, name their payment alone: then Stripe is asked for its
-        session, in a moment or not at all (Unavailable).
+        A dispute, and a refund made at Stripe's own desk, name their payment alone.
         """
         return self._events.read(method, headers, body, received_at)
 
