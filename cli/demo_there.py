@@ -44,7 +44,8 @@ def play_there(stack: Stack, simulation: Simulation) -> list[str]:
     wrong += compare(stack, simulation, cases) + simulation.spared()
     progress.print(f"all acted; settled after {time.monotonic() - began:.1f} s")
     print_table(stack, cases)
-    put(_left_out(left_out))
+    for line in left_out_lines(left_out):
+        put(line)
     return wrong + say_which_pages(simulation, cases)
 
 
@@ -63,6 +64,8 @@ def say_which_pages(simulation: Simulation, cases: Sequence[Case]) -> list[str]:
     return [f"page {page} was never seen" for page in sorted((_PAGES | simulation.simulator.pages) - seen)]
 
 
-def _left_out(stories: Sequence[Story]) -> str:
-    named = ", ".join(f"{story.number} (needs {story.needs})" for story in stories)
-    return f"not told here: {named or 'nothing'}"
+def left_out_lines(stories: Sequence[Story]) -> list[str]:
+    """Say which stories are not told, by what they need."""
+    needs = dict.fromkeys(story.needs for story in stories)
+    numbers = {need: " ".join(story.number for story in stories if story.needs == need) for need in needs}
+    return [f"not told here, for want of {need}: {numbers[need]}" for need in needs]
