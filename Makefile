@@ -1,11 +1,13 @@
 # Every target that needs the environment builds it first; the second time that is instant.
-# Variables: PYTHON=python3.12 (which Python builds the environment), PROFILE=production (demo), PROCESSES=3 (how many
-# share the tests), ARGS="..." (passed on).
+# Variables: PYTHON=python3.12 (which Python builds the environment), PROFILE=production and PROVIDER=arca (demo),
+# PROCESSES=3 (how many share the tests), ARGS="..." (passed on).
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 PROFILE ?= embedded
+# sandbox, ameriabank, arca, idram, stripe or vpos: whose simulator the demo pays at.
+PROVIDER ?= sandbox
 PROCESSES ?= 3
 ARGS ?=
 
@@ -25,21 +27,21 @@ help: ## list the targets
 setup: ## build .venv from the lock file (PYTHON=python3.12 chooses the Python)
 	@PYTHON="$(PYTHON)" sh scripts/setup.sh "$(VENV)"
 
-demo: setup ## run sample invoices through the pipeline and end with a table (PROFILE=production: PostgreSQL, RabbitMQ, Redis)
+demo: setup ## run sample invoices through the pipeline and end with a table (PROFILE=production, PROVIDER=arca)
 ifeq ($(PROFILE),production)
-	@$(WITH_SERVICES) $(BIN)/paylinks demo --profile production $(ARGS)
+	@$(WITH_SERVICES) $(BIN)/paylinks demo --profile production --provider $(PROVIDER) $(ARGS)
 else
-	@$(BIN)/paylinks demo $(ARGS)
+	@$(BIN)/paylinks demo --provider $(PROVIDER) $(ARGS)
 endif
 
 up: setup ## the same as demo, but stay up and print the addresses
-	@$(BIN)/paylinks demo --stay --port 8080 $(ARGS)
+	@$(BIN)/paylinks demo --provider $(PROVIDER) --stay --port 8080 $(ARGS)
 
 test: setup ## run every test; the tests bring their services (ARGS="-k name" narrows)
 	@$(BIN)/python -m tests.services run -- $(BIN)/python -m pytest --numprocesses $(PROCESSES) \
 	  --dist loadscope --no-loadscope-reorder $(ARGS)
 
-storm: setup ## run the long storms of faults and load
+storm: setup ## run the long storms of faults and load, and the demos of every provider
 	@$(BIN)/python -m pytest -m storm --timeout 1800 $(ARGS)
 
 check: setup ## format, lint, types, imports, exported contracts

@@ -1,5 +1,8 @@
 """`paylinks demo`: the main job, whole, on this machine, with bad luck ordered in advance, and a table at the end.
 
+At the sandbox's own provider everything happens that the rules know of; with `--provider arca`, and others, what can
+happen at that provider, at a simulator of it (cli.demo_there).
+
 The CRM publishes invoices; customers open their links and pay, decline, come late or stay away; managers cancel,
 reissue and settle; the provider and the CRM time out, answer 500, lose and double events. Then every invoice must stand
 where it belongs, every page and every rule of the verdict table must have been met, and `prove` must find nothing.
@@ -21,28 +24,34 @@ from cli import demo_examples, demo_pages, demo_rows, demo_stranger
 from cli.demo_actors import Actors
 from cli.demo_cases import Case
 from cli.demo_table import print_table, wait_for_ends
+from cli.demo_there import play_there
 from cli.output import put
 from cli.prove import print_report
 from cli.reached import Reached, rules_reached
+from cli.simulated import simulator
 from cli.stack import Plan, Stack
 from db import api_keys, links
 from runtime.settings import SettingsError
 from web.texts import PAGES
 
+SANDBOX = "sandbox"
+
 progress = Console(stderr=True)
 
 
-def run_demo(*, profile: str, stay: bool = False, port: int = 0) -> int:
+def run_demo(*, profile: str, provider: str = SANDBOX, stay: bool = False, port: int = 0) -> int:
     """Run it; return 0 when every invoice ended right and nothing was lost, doubled or unproven.
 
-    With `stay` it prints the addresses then, and stays until Ctrl-C.
+    `provider`: the sandbox's own, or the simulator of a real one (cli/simulated_<name>.py). With `stay` it prints the
+    addresses then, and stays until Ctrl-C.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop also stops the processes
     folder = Path(tempfile.mkdtemp(prefix=f"demo-{profile}-", dir=_var()))
-    progress.print(f"paylinks demo ({profile}); provider and CRM are simulated; logs in {folder}", soft_wrap=True)
+    what = "provider" if provider == SANDBOX else f"provider ({provider})"
+    progress.print(f"paylinks demo ({profile}); {what} and CRM are simulated; logs in {folder}", soft_wrap=True)
     code = 1
     try:
-        with Stack(_plan(folder, profile, port)) as stack:
+        with Stack(_plan(folder, profile, provider, port)) as stack:
             code = play(stack)
             if stay:
                 _stay(stack)
@@ -58,12 +67,13 @@ def _var() -> Path:
     return folder
 
 
-def _plan(folder: Path, profile: str, port: int) -> Plan:
+def _plan(folder: Path, profile: str, provider: str, port: int) -> Plan:
     # A tenth of the real pauses, so that a lost event is found in seconds; leases of seconds for the same reason.
     plan = Plan(
         folder=folder.resolve(),
         profile=profile,
         families=demo_pages.FAMILIES,
+        simulator=None if provider == SANDBOX else simulator(provider),
         time_scale=0.1,
         lease_seconds=30,
         threads=8,
@@ -94,7 +104,7 @@ def _stay(stack: Stack) -> None:
     say(f"your API key      {key}   (CRMs {', '.join(stack.plan.crms)})")
     for link in open_links:
         say(f"a link to pay     {stack.deps.tokens.url(link.id, link.generation, link.key_id)}")
-    say(f"provider          {stack.provider.base_url}   (simulated)")
+    say(f"provider          {stack.provider_url}   (simulated)")
     for name, crm in stack.crms.items():
         say(f"CRM               {crm.base_url}   (simulated, {name})")
     settings = stack.plan.folder / "settings.json"
@@ -105,7 +115,16 @@ def _stay(stack: Stack) -> None:
 
 
 def play(stack: Stack) -> int:
-    """Publish, let everybody act, wait for the end, and judge; 0 when nothing is wrong."""
+    """Let everything happen, wait for the end, and judge; 0 when nothing is wrong."""
+    wrong = play_here(stack) if stack.simulation is None else play_there(stack, stack.simulation)
+    for sentence in wrong:
+        progress.print(f"[red]wrong[/red] {sentence}", soft_wrap=True)
+    breaches = print_report(stack.deps)
+    return 1 if wrong or breaches else 0
+
+
+def play_here(stack: Stack) -> list[str]:
+    """Publish, let everybody act at the sandbox's provider, and wait for the end; return what is wrong."""
     order_bad_luck(stack)
     began = time.monotonic()
     examples, rows, pages = demo_examples.cases(), demo_rows.cases(), demo_pages.cases()
@@ -122,11 +141,7 @@ def play(stack: Stack) -> int:
     progress.print(f"all acted; settled after {time.monotonic() - began:.1f} s")
     print_table(stack, cases)
     put(demo_stranger.line())
-    wrong += say_what_was_reached(stack, cases)
-    for sentence in wrong:
-        progress.print(f"[red]wrong[/red] {sentence}", soft_wrap=True)
-    breaches = print_report(stack.deps)
-    return 1 if wrong or breaches else 0
+    return wrong + say_what_was_reached(stack, cases)
 
 
 def say_what_was_reached(stack: Stack, cases: Sequence[Case]) -> list[str]:

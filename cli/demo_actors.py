@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -21,9 +21,13 @@ LOOK_SECONDS = 0.3
 class Actors:
     """Customers and managers of one installation."""
 
-    def __init__(self, stack: Stack) -> None:
-        """Give the managers a key to the API."""
+    def __init__(self, stack: Stack, enter: Callable[[Case, str], Customer] | None = None) -> None:
+        """Give the managers a key to the API.
+
+        `enter` makes the customer of a case and its link; by default one with a hand at the sandbox provider's desk.
+        """
         self._stack = stack
+        self._enter = enter or self._customer
         self._links = _Links(stack)
         with stack.deps.database.begin() as tx:
             _, self._key = api_keys.create(tx, "office", list(stack.crms), actor="demo", reason="to give commands with")
@@ -41,7 +45,7 @@ class Actors:
     def _act(self, case: Case) -> None:
         office = self._office(case)
         try:
-            customer = self._customer(case, self._links.wait_for(case))
+            customer = self._enter(case, self._links.wait_for(case))
             try:
                 case.act(Scene(customer, office, partial(end_link, self._stack.deps, case.name)))
             finally:
@@ -56,7 +60,7 @@ class Actors:
     def _look(self, case: Case) -> None:
         office = self._office(case)
         try:
-            customer = self._customer(case, office.link_url())
+            customer = self._enter(case, office.link_url())
             case.page = customer.look()
             case.pages.add(case.page)
             customer.close()

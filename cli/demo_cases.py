@@ -3,6 +3,7 @@
 demo_examples  docs/examples/invoices.jsonl, each with the next thing that customers do
 demo_rows      one invoice for each row of the verdict table, driven as the row says
 demo_pages     what is left of the pages that a customer may see
+demo_stories   what happens at the simulator of a real provider
 """
 
 from collections.abc import Callable
@@ -39,6 +40,9 @@ class Scene:
     end_link: Callable[[], None]  # the newest link's time is over now
 
 
+Act = Callable[[Scene], None]
+
+
 @dataclass(slots=True)
 class Case:
     """One invoice, what happens to it, and what came of that."""
@@ -46,7 +50,7 @@ class Case:
     data: dict[str, Any]
     what: str
     account: str
-    act: Callable[[Scene], None]
+    act: Act
     ending: Ending
     # Where one version came with two amounts, the first to arrive counts, and nobody knows which that is.
     other_amounts: set[int] = field(default_factory=set)
@@ -55,6 +59,8 @@ class Case:
     reference: str = ""  # of the order that the customer paid, or saw last
     page: str = ""  # what the newest link's page says at the end
     pages: set[str] = field(default_factory=set)  # all that somebody saw
+    at_provider: str = ""  # what its own books say, where they were read
+    in_crm: str = ""  # what the CRM's record says, where it was read
 
     @property
     def id(self) -> str:

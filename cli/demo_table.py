@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -30,6 +30,8 @@ _COLUMNS = (
     "doubled",
     "tasks",
 )
+# What others' books say, where they were read.
+_FURTHER = ("at the provider", "in the CRM")
 
 
 def wait_for_ends(stack: Stack, cases: Sequence[Case]) -> list[str]:
@@ -79,17 +81,23 @@ def _said(value: object) -> str:
     return str(value)
 
 
-def print_table(stack: Stack, cases: Iterable[Case]) -> None:
+def print_table(stack: Stack, cases: Sequence[Case]) -> None:
     """Print what became of every invoice."""
     table = Table(title="What became of every invoice", caption="provider and CRM are simulated")
-    for column in _COLUMNS:
+    columns = [*_COLUMNS, *(name for name in _FURTHER if any(_further(case)[name] for case in cases))]
+    for column in columns:
         table.add_column(column, justify="right" if column in _NUMBERS else "left")
     with stack.deps.database.read() as tx:
         for case in cases:
             invoice = invoices.find(tx, *case.name)
             if invoice is not None:
-                table.add_row(*_row(tx, case, invoice))
+                told = dict(zip(_COLUMNS, _row(tx, case, invoice), strict=True)) | _further(case)
+                table.add_row(*(told[name] for name in columns))
     Console(width=WIDTH if not sys.stdout.isatty() else None).print(table)
+
+
+def _further(case: Case) -> dict[str, str]:
+    return dict(zip(_FURTHER, (case.at_provider, case.in_crm), strict=True))
 
 
 def _row(tx: Tx, case: Case, invoice: Record) -> list[str]:

@@ -20,6 +20,17 @@ class Profile(StrEnum):
     PRODUCTION = "production"
 
 
+class At(StrEnum):
+    """Whose simulator the demonstration pays at: the sandbox's own provider, or cli.simulated_<name>."""
+
+    SANDBOX = "sandbox"
+    AMERIABANK = "ameriabank"
+    ARCA = "arca"
+    IDRAM = "idram"
+    STRIPE = "stripe"
+    VPOS = "vpos"
+
+
 Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every one.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")]
 Threads = Annotated[int, typer.Option(min=1, max=256, help="Threads per process: messages worked on at a time.")]
@@ -79,10 +90,11 @@ def demo(
     profile: Annotated[Profile, typer.Option(help="One process on SQLite, or one per queue on real servers.")] = (
         Profile.EMBEDDED
     ),
+    provider: Annotated[At, typer.Option(help="The sandbox's, or the simulator of a real one.")] = At.SANDBOX,
     stay: Annotated[bool, typer.Option(help="Stay up afterwards and print the addresses.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The web's port; 0 takes a free one.")] = 0,
 ) -> None:
     """Run sample invoices through the pipeline, with faults, and end with a table."""
     from cli.demo import run_demo
 
-    raise typer.Exit(run_demo(profile=profile.value, stay=stay, port=port) or exits.OK)
+    raise typer.Exit(run_demo(profile=profile.value, provider=provider.value, stay=stay, port=port) or exits.OK)

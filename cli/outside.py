@@ -6,19 +6,19 @@ order, every task, every write; with it the counts are exact.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from contracts.evidence import Evidence, OrderState
+from contracts.evidence import Evidence, OrderState, ProviderTransaction, TransactionKind
 from contracts.results import PaymentResult
 from contracts.statuses import AttemptState, InvoiceStatus
 from db import books as ours
-from db import invoices
+from db import invoices, ledger
 from db.prove import Breach, Report
-from db.tx import Record
+from db.tx import Record, Tx
 from gateways.crms.base import Crm, Payable
 from gateways.errors import GatewayError, Refused
 from gateways.providers.base import Provider
@@ -56,6 +56,7 @@ class Moved:
     amount_minor: int
     currency: str
     at: datetime
+    cumulative: bool = False  # a total so far
 
     @property
     def name(self) -> tuple[str, str]:
@@ -139,11 +140,15 @@ class _Ledger:
 
 
 def _order(evidence: Evidence) -> Order:
-    money = tuple(
-        Moved(one.kind.value, one.provider_transaction_id, one.amount_minor, one.currency, one.occurred_at)
-        for one in evidence.transactions
+    return Order(
+        evidence.reference, evidence.provider_order_id, evidence.state.value, tuple(_money_of(evidence.transactions))
     )
-    return Order(evidence.reference, evidence.provider_order_id, evidence.state.value, money)
+
+
+def _money_of(told: Iterable[ProviderTransaction]) -> Iterator[Moved]:
+    for one in told:
+        name, at = one.provider_transaction_id, one.occurred_at
+        yield Moved(one.kind.value, name, one.amount_minor, one.currency, at, one.cumulative)
 
 
 def _ledger_of(provider: Provider, books: Books, name: str) -> _Ledger:
@@ -194,6 +199,8 @@ class _ProviderComparison:
         listed = self._party.asked(report, lambda: self._ledger.with_money(since, until))
         if listed is None:
             return
+        with self._deps.database.read() as tx:
+            listed = [self._in_parts(tx, order) for order in listed]
         counted = f"paid orders at {self._name}"
         report.counts[counted] = report.counts.get(counted, 0) + len(listed)
         self._one_order_per_reference(listed)
@@ -203,6 +210,25 @@ class _ProviderComparison:
             if moved not in booked and not self._arrives(one, order.reference):
                 what = f"{one.kind} {one.id} of {one.amount_minor} {one.currency} (minor units) is not in our books"
                 report.add(Breach(f"{self._party.name}: reference {order.reference}", what))
+
+    def _in_parts(self, tx: Tx, order: Order) -> Order:
+        """Cut totals into the movements by which we booked them; a total below what we booked stays as it is told."""
+        money: list[Moved] = []
+        for one in order.money:
+            parts = self._parts(tx, one) if one.cumulative else [one]
+            money += parts if sum(part.amount_minor for part in parts) == one.amount_minor else [one]
+        return replace(order, money=tuple(money))
+
+    def _parts(self, tx: Tx, total: Moved) -> list[Moved]:
+        told = ProviderTransaction(
+            provider_transaction_id=total.id,
+            kind=TransactionKind(total.kind),
+            amount_minor=total.amount_minor,
+            currency=total.currency,
+            occurred_at=total.at,
+            cumulative=True,
+        )
+        return list(_money_of(ledger.told(tx, self._name, [told])))
 
     def _one_order_per_reference(self, orders: list[Order]) -> None:
         report = self._reports[3]

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from cli.simulated import Simulation, Simulator
 from contracts.catalog import Queue
 from db import api_keys
 from db.database import Database
@@ -64,6 +65,9 @@ class Plan:
     threads: int = 4
     processes: int = 1
     families: Mapping[str, tuple[str, str, str]] = field(default_factory=lambda: dict(ACCOUNTS))
+    simulator: Simulator | None = (
+        None  # of a real provider, instead of the sandbox's; then the families count for nothing
+    )
     crms: Sequence[str] = CRMS
     crm_publishes: bool = True  # False: the records are there, and somebody else sends their invoices
     settle: str = "PT3S"
@@ -93,12 +97,18 @@ class Stack:
             api_key=self._api_key,
             arguments=("--pay-later-seconds", "2", "--webhook-tries", "40", *plan.provider_arguments),
         )
+        self.simulation = Simulation(plan.simulator) if plan.simulator else None
         self.fiscal = FiscalProcess() if plan.fiscal else None
         self.crms: dict[str, CrmProcess] = {}
         self.processes: dict[str, ManagedProcess] = {}
         self._supervisor: threading.Thread | None = None
         self._stopping = threading.Event()
         self._deps: Deps | None = None
+
+    @property
+    def provider_url(self) -> str:
+        """Where the simulated provider answers, whichever it is."""
+        return (self.simulation.process if self.simulation else self.provider).base_url
 
     @property
     def deps(self) -> Deps:
@@ -114,16 +124,10 @@ class Stack:
     def start(self) -> Self:
         """Start everything and wait until it answers."""
         self.plan.folder.mkdir(parents=True, exist_ok=True)
-        self.provider.start()
-        for name, (family, _, _) in self.plan.families.items():
-            self.provider.control.configure(
-                name,
-                api_key=self._api_key,
-                family=family,
-                webhook_url=f"{self.base_url}/webhooks/{name}",
-                webhook_secret=self._webhook_secrets[name],
-                pay_later_seconds=2,
-            )
+        if self.simulation is not None:
+            self.simulation.start(self.base_url)
+        else:
+            self._start_provider()
         if self.fiscal is not None:
             self.fiscal.start()
         self._write_settings(self._start_crms())
@@ -136,6 +140,18 @@ class Stack:
         self._supervisor.start()
         self.wait_ready()
         return self
+
+    def _start_provider(self) -> None:
+        self.provider.start()
+        for name, (family, _, _) in self.plan.families.items():
+            self.provider.control.configure(
+                name,
+                api_key=self._api_key,
+                family=family,
+                webhook_url=f"{self.base_url}/webhooks/{name}",
+                webhook_secret=self._webhook_secrets[name],
+                pay_later_seconds=2,
+            )
 
     def wait_ready(self) -> None:
         """Wait until the web process says that it is ready."""
@@ -168,6 +184,8 @@ class Stack:
         for crm in self.crms.values():
             crm.stop()
         self.provider.stop()
+        if self.simulation is not None:
+            self.simulation.stop()
         if self.fiscal is not None:
             self.fiscal.stop()
         if self._deps is not None:
@@ -227,13 +245,12 @@ class Stack:
             "public_base_url": self.base_url,
             "data_keys": [data_key],
             "link_keys": [{"id": "k1", "secret": secrets.token_urlsafe(32)}],
-            "accounts": {name: self._account(name) for name in plan.families},
+            "accounts": self._accounts(),
             "crms": {
                 name: {"adapter": "sandbox", "base_url": crm.base_url, "token": crm.token}
                 for name, crm in self.crms.items()
             },
-            "routing": {currency: name for name, (_, _, currency) in plan.families.items()}
-            | {"*": next(iter(plan.families))},
+            "routing": self._routing(),
             **self._fiscal(),
             "queue_prefix": plan.queue_prefix,
             "time_scale": plan.time_scale,
@@ -245,6 +262,16 @@ class Stack:
         path = self.plan.folder / "settings.json"
         path.touch(mode=0o600)
         path.write_text(text)
+
+    def _accounts(self) -> dict[str, dict[str, object]]:
+        if self.simulation is not None:
+            return self.simulation.accounts()
+        return {name: self._account(name) for name in self.plan.families}
+
+    def _routing(self) -> dict[str, str]:
+        currencies = {currency: name for name, (_, _, currency) in self.plan.families.items()}
+        routed = currencies if self.simulation is None else {}
+        return routed | {"*": next(iter(self._accounts()))}
 
     def _account(self, name: str) -> dict[str, object]:
         family, opens, _ = self.plan.families[name]

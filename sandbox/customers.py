@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import unescape
 from typing import Any
 
 import httpx
@@ -52,6 +53,11 @@ class Customer:
         self.patience_seconds = patience_seconds
         self._browser = httpx.Client(timeout=30, follow_redirects=False, trust_env=False)
 
+    @property
+    def site(self) -> str:
+        """The address of the site that the link is of."""
+        return "/".join(self.link_url.split("/")[:3])
+
     def close(self) -> None:
         """Close the browser."""
         self._browser.close()
@@ -67,26 +73,28 @@ class Customer:
                 last = error
             else:
                 last = answer.status_code
-                page = answer.headers.get("location", "/")
-                if answer.status_code == httpx.codes.SEE_OTHER and not page.startswith((self.link_url, "/")):
+                page = self._provider_page(answer)
+                if page:
                     self.reference = self._reference_of(page)
-                    return str(page)
+                    return page
             time.sleep(0.3)
         raise AssertionError(f"Pay led nowhere within {self.patience_seconds:g} s; last answer {last!r}")
 
     def press(self, button: str, site: str = "same-origin") -> httpx.Response:
         """Open the link and press a button there: pay or ask. `site`: where the browser says the form stands."""
         page = self._open(self.link_url)
-        hidden = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page.text))
-        origin = "/".join(self.link_url.split("/")[:3])
-        headers = {"origin": origin, "sec-fetch-site": site}
-        return self._note(self._browser.post(f"{self.link_url}/{button}", data=hidden, headers=headers))
+        headers = {"origin": self.site, "sec-fetch-site": site}
+        return self._note(self._browser.post(f"{self.link_url}/{button}", data=hidden_fields(page), headers=headers))
 
     def look(self, path: str = "") -> str:
         """Open the page of the link, and return what it says; empty when the site is down."""
         with contextlib.suppress(httpx.TransportError):
             return _state_of(self._open(f"{self.link_url}{path}"))
         return ""
+
+    def come_back_as_a_stranger(self, account: str) -> str:
+        """Open an account's way back in a browser that never left for its provider; return what it says."""
+        return _state_of(self._note(httpx.get(f"{self.site}/back/{account}", timeout=30, trust_env=False)))
 
     def wait_for(self, *states: str, path: str = "", seconds: float = 60.0) -> str:
         """Reload the page until it says one of these, and return which. AssertionError tells what it said instead."""
@@ -102,6 +110,12 @@ class Customer:
         missing = set(pages) - self.seen
         if missing:
             raise AssertionError(f"never saw {', '.join(sorted(missing))}; saw {', '.join(sorted(self.seen))}")
+
+    def _provider_page(self, answer: httpx.Response) -> str:
+        """Return the address at the provider that an answer leads to; empty: none yet."""
+        page: str = answer.headers.get("location", "/")
+        elsewhere = answer.status_code == httpx.codes.SEE_OTHER and not page.startswith((self.link_url, "/"))
+        return page if elsewhere else ""
 
     def _follow(self, answer: httpx.Response, only: str = "") -> httpx.Response:
         """Go where the answer leads within the site of the link, if `only` is in it."""
@@ -135,6 +149,12 @@ class Customer:
     def bad_luck(self, fault: str, **options: Any) -> None:
         """Let the next event of this order go wrong."""
         self.provider.fault(fault, account=self.account, reference=self.reference, operation="webhook", **options)
+
+
+def hidden_fields(page: httpx.Response) -> dict[str, str]:
+    """Return the hidden fields of the forms on a page."""
+    found = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page.text)
+    return {name: unescape(value) for name, value in found}
 
 
 def _state_of(answer: httpx.Response) -> str:
