@@ -22,6 +22,7 @@ _KEY_BYTES = 32
 _ID = slice(1, 5)
 _NONCE = slice(5, 17)
 _REST = 17
+SEAL_BYTES = _REST + 16  # what a seal adds to its content: the head before it, the tag behind it
 
 
 class BadKey(ValueError):
