@@ -7,6 +7,7 @@
     read time-out, broken or cut-off answer          Unavailable        Unknown
     other 5xx, a redirect, an answer we cannot read  Unavailable        Unknown
 
+A call may name statuses that its other side means as answers: their bodies are read like those of 2xx.
 Only idempotent calls are tried again here, and only for seconds; minutes and days belong to the message store.
 Error texts name the operation, the account and the other side's short code: no body, no URL, no query.
 """
@@ -83,11 +84,12 @@ class Call:
     form: Mapping[str, str] | None = field(default=None, repr=False)
     params: Mapping[str, str] | None = field(default=None, repr=False)
     headers: Mapping[str, str] | None = field(default=None, repr=False)
+    answers: frozenset[int] = frozenset()  # statuses beside 2xx that are no failures: the body says what they mean
 
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[BodyT]):
-    """A 2xx answer, with the request id that the other side's support desk asks for."""
+    """An answer that was read, with the request id that the other side's support desk asks for."""
 
     status: int
     body: BodyT = field(repr=False)
@@ -122,11 +124,12 @@ class HttpClient:
         error_code: Callable[[Any], object] | None = None,
         own_faults: frozenset[int] = frozenset(),
         transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         """`error_code` picks the other side's short code out of a decoded error body; by default its "error".
 
         `own_faults` are 4xx that the other side means as faults of its own, so that they say nothing about the outcome.
+        A `transport` is a test's own other side: before it nothing is waited for, unless `sleep` says how.
         ValueError when `base_url` is no web address.
         """
         _require_web_address(name, base_url)
@@ -134,7 +137,7 @@ class HttpClient:
         self._limits = limits or Limits()
         self._error_code = error_code or _code_in_error_field
         self._own_faults = own_faults
-        self._sleep = sleep
+        self._sleep = sleep or (time.sleep if transport is None else _no_pause)
         self._client = httpx.Client(
             base_url=base_url.rstrip("/") + "/",
             # An encoded answer could be far larger than what was read, so none is asked for.
@@ -185,7 +188,7 @@ class HttpClient:
 
     def _once(self, call: Call, read: Callable[[_Raw], BodyT], deadline: float) -> Answer[BodyT]:
         raw = self._exchange(call, deadline)
-        if not 200 <= raw.status < 300:
+        if not 200 <= raw.status < 300 and raw.status not in call.answers:
             self._fail(call, raw)
         try:
             body = read(raw)
@@ -277,6 +280,10 @@ class HttpClient:
 
     def _text(self, call: Call, why: str) -> str:
         return f"{call.operation} at {self.name}: {why}"
+
+
+def _no_pause(seconds: float) -> None:
+    """Begin the next try at once."""
 
 
 def segment(value: str) -> str:

@@ -5,6 +5,9 @@ from datetime import datetime, timedelta
 
 from contracts.statuses import AttemptState, LinkState
 
+# A confirmation comes within seconds; after this a person looks.
+CONFIRMED_WITHIN = timedelta(hours=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -36,3 +39,8 @@ def precheck_refusal(asked: Asked, *, now: datetime, settle: timedelta) -> str |
     if asked.agreed_at is not None and now < asked.agreed_at + settle:
         return "being_paid"
     return None
+
+
+def is_unconfirmed(agreed_at: datetime | None, now: datetime, scale: float = 1.0) -> bool:
+    """Tell whether a confirmation should have come long ago: it may be lost, and nobody can be asked."""
+    return agreed_at is not None and now >= agreed_at + CONFIRMED_WITHIN * scale

@@ -103,7 +103,8 @@ def _cannot_refund(deps: Deps, payment: Payment) -> str | None:
     if provider is None:
         return f"the account {payment.account} is not configured here any more: give the money back at the provider"
     if not provider.capabilities.refund:
-        return f"{payment.account} gives no money back by a call: do it there, and verify the payment then"
+        then = "verify the payment then" if provider.capabilities.lookup else "its statement will tell"
+        return f"{payment.account} gives no money back by a call: do it there, and {then}"
     return None
 
 

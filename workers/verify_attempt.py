@@ -16,6 +16,7 @@ from contracts.statuses import OPEN_ATTEMPTS, AttemptState
 from db import attempts, invoices, links
 from db.tx import Record, Tx
 from rules.links import next_check_seconds, next_watch_seconds
+from rules.prechecks import is_unconfirmed
 from rules.verdicts import Reason
 from runtime import points
 from runtime.checks import schedule_check
@@ -107,5 +108,9 @@ def _close_if_over(message: AttemptCheck, deps: Deps, attempt: Record) -> Outcom
             attempts.move(tx, attempt.id, AttemptState.EXPIRED)
             restand(tx, attempt.invoice_id)
         else:
+            if is_unconfirmed(attempt.prechecked_at, datetime.now(UTC), deps.settings.time_scale):
+                detail = f"the provider was told that it may take the money of {attempt.reference}, and confirmed "
+                detail += "nothing: look there; if nothing came, `paylinks invoice give-up-attempt` lets him pay again"
+                raise_exception(tx, attempt.invoice_id, Reason.OUTCOME_UNKNOWN, detail)
             _schedule_next(tx, deps, message)
     return DONE

@@ -13,7 +13,8 @@ import httpx
 from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
 
 from contracts.evidence import Evidence, OrderState, ProviderTransaction, TransactionKind
-from gateways.errors import Refused, Unknown
+from contracts.money import CURRENCIES, Currency
+from gateways.errors import Refused, Unavailable, Unknown
 from gateways.http import Answer, Call, HttpClient, decode_json, segment
 from gateways.providers.base import (
     Capabilities,
@@ -54,7 +55,7 @@ class _Transaction(BaseModel):
     id: str = Field(min_length=1, max_length=128)
     kind: TransactionKind
     amount_minor: int = Field(gt=0)
-    currency: str
+    currency: Currency
     occurred_at: AwareDatetime
 
 
@@ -67,7 +68,7 @@ class _Order(BaseModel):
     retryable: bool = False
     transactions: tuple[_Transaction, ...]
     expires_at: AwareDatetime | None = None
-    pay_url: str | None = None
+    pay_url: str | None = Field(default=None, pattern="^https?://.", repr=False)
 
     def evidence(self, asked_at: datetime, provider_request_id: str | None) -> Evidence:
         return Evidence(
@@ -124,6 +125,7 @@ class SandboxProvider:
         Only the idempotent family is tried again within the call. A family that overwrites is not: after a lost
         answer we ask what stands there instead of writing over it.
         """
+        self._require_money("create_order", order.amount_minor, order.currency)
         answer = self._http.ask(
             Call(
                 "create_order",
@@ -142,7 +144,10 @@ class SandboxProvider:
             ),
             _Order,
         )
-        return self._order(answer, order.reference)
+        created = self._order(answer, order.reference)
+        if created.pay_url is None:
+            raise self._unknown("create_order", "no page in the answer", "unreadable", answer.request_id)
+        return created
 
     def find_order(self, reference: str) -> ProviderOrder | None:
         """Look an order up by our reference; None: the provider says that it has none."""
@@ -172,6 +177,7 @@ class SandboxProvider:
 
     def refund(self, request: RefundRequest) -> ProviderRefund:
         """Give money back: once per refund reference, however often it is asked."""
+        self._require_money("refund", request.amount_minor, request.currency)
         answer = self._http.ask(
             Call(
                 "refund",
@@ -182,6 +188,8 @@ class SandboxProvider:
             ),
             _Refund,
         )
+        if answer.body.amount_minor != request.amount_minor:
+            raise self._unknown("refund", "the answer tells another amount", "other_amount", answer.request_id)
         return ProviderRefund(request.refund_reference, answer.body.transaction_id, answer.body.amount_minor)
 
     def check_event(
@@ -213,6 +221,8 @@ class SandboxProvider:
             call = Call("list_orders", "GET", "v1/orders", idempotent=True, params=params)
             answer = self._http.ask(call, _Listing)
             found += [order.evidence(asked_at, answer.request_id) for order in answer.body.orders]
+            if answer.body.next_cursor == cursor:
+                raise Unavailable(f"list_orders at {self.name}: the pages have no end", code="unreadable")
             cursor = answer.body.next_cursor
         return found
 
@@ -244,6 +254,10 @@ class SandboxProvider:
             provider_request_id=answer.request_id,
         )
 
+    def _require_money(self, operation: str, amount_minor: int, currency: str) -> None:
+        if amount_minor <= 0 or currency not in CURRENCIES:
+            raise Refused(f"{operation} at {self.name}: an amount and a currency are needed", code="invalid_request")
+
     def _require_lookup(self, operation: str) -> None:
         if not self.capabilities.lookup:
             raise Refused(f"{operation} at {self.name}: this provider answers no questions", code="not_offered")
@@ -251,8 +265,10 @@ class SandboxProvider:
     def _require_same(self, operation: str, answer: Answer[_Order], reference: str) -> None:
         """Facts about another order say nothing about ours."""
         if answer.body.reference != reference:
-            detail = f"{operation} at {self.name}: the answer is about another order"
-            raise Unknown(detail, code="other_order", provider_request_id=answer.request_id)
+            raise self._unknown(operation, "the answer is about another order", "other_order", answer.request_id)
+
+    def _unknown(self, operation: str, why: str, code: str, request_id: str | None) -> Unknown:
+        return Unknown(f"{operation} at {self.name}: {why}", code=code, provider_request_id=request_id)
 
     def _checked(
         self, method: str, headers: Mapping[str, str], body: bytes, received_at: datetime
@@ -291,6 +307,7 @@ def _capabilities(family: Family, opens: Opens, session_life: timedelta, settle:
         cancel=True,
         refund_idempotent=True,
         signed_events=True,
+        statement=family is not Family.NO_LOOKUP,
         calls_per_second=5000.0,
         burst=5000,
     )

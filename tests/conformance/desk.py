@@ -19,6 +19,8 @@ Changed since the first version, all of it additive:
     secret, sign_with      NEW, needed where events are signed: the secret that signs now; let the provider change it
     Documented.event       optional: the event_type which the provider sends of it; the suite waits for that event
     signs_time, coarse_dates, currencies, prechecks     optional, with defaults
+    a_decline_is_final     optional: whether the adapter says that a declined order takes no other try
+    transport=httpx.HTTPTransport()                     for adapters of a desk: no pause is made between their tries
     pay at a two-phase desk                             the money is captured too, at the provider's own desk
     running(program)       one simulator process for all desks of a test run; Receiver(answer=b"OK") for literal answers
 """
@@ -65,6 +67,7 @@ class Desk(Protocol):
     secret: str = ""  # what the provider signs its events with now
     signs_time: bool = False  # optional: events carry a signed time, so that an old one is refused
     coarse_dates: timedelta = timedelta(minutes=2)  # optional: how far a told time may be from the true one
+    a_decline_is_final: bool = False  # optional: another order is made for the next try; money of this one still counts
     currencies: tuple[str, ...] = ()  # optional: beside that of `order()`; one with other decimals where it is taken
 
     def adapter(self, **options: Any) -> Provider:

@@ -40,6 +40,7 @@ from tests.shop import (
     work,
 )
 from tests.support import put
+from workers import decisions
 
 PAGE = "https://kiosk.example/pay"
 KIOSK = replace(
@@ -214,6 +215,27 @@ def test_two_who_pay_the_same_order_at_the_same_moment_are_not_both_let_through(
     # Whoever was let through and did not pay after all may try again a little later.
     earlier(deps, attempts.c.prechecked_at, attempt.id, timedelta(seconds=61))
     assert may_move(asked(door, attempt.reference))
+
+
+def test_a_yes_that_nobody_confirmed_becomes_a_persons_case(deps: Deps, door: httpx.Client) -> None:
+    attempt = open_order(deps)
+    assert may_move(asked(door, attempt.reference))
+    check_later(deps)
+    assert reasons(deps) == set()
+    earlier(deps, attempts.c.prechecked_at, attempt.id, timedelta(hours=1))
+    check_later(deps)
+    assert (reasons(deps), the_invoice(deps).status) == ({"provider_outcome_unknown"}, InvoiceStatus.MANUAL_REVIEW)
+    assert decisions.give_up_attempt(deps, attempt.id, actor="ani", reason="nothing in the cabinet")
+    assert (the_attempt(deps).state, reasons(deps)) == (AttemptState.CLOSED, set())
+    # The confirmation comes after all.
+    confirmed(door, attempt.reference)
+    work(deps)
+    assert the_invoice(deps).status == InvoiceStatus.PAID
+
+
+def check_later(deps: Deps) -> None:
+    due_now(deps)
+    work(deps, "status-checks", rounds=1, hurry=False)
 
 
 @pytest.mark.parametrize("clean_url", ["postgresql"], indirect=True)  # SQLite waits for as long as 15 seconds

@@ -1,6 +1,7 @@
 """What the outbound client makes of everything that can happen to a call."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -108,6 +109,17 @@ def test_a_lost_or_unreadable_answer_is_unknown_unless_the_call_may_be_repeated(
 ) -> None:
     assert isinstance(failure(Script(step), idempotent=False), Unknown)
     assert isinstance(failure(Script(step), idempotent=True), Unavailable)
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_a_status_that_the_call_takes_for_an_answer_is_read_once(idempotent: bool) -> None:
+    asked = replace(call(idempotent), answers=frozenset({500}))
+    script = Script(httpx.Response(500, json={"name": "x"}))
+    answer = client(script).ask(asked, Thing)
+    assert (answer.status, answer.body, len(script.requests)) == (500, Thing(name="x"), 1)
+    for other in (httpx.Response(502, json={"name": "x"}), httpx.Response(500, content=b"<html>Ani</html>")):
+        with pytest.raises(Unavailable if idempotent else Unknown):
+            client(Script(other)).ask(asked, Thing)
 
 
 def test_an_answer_cut_off_in_its_body_is_lost() -> None:

@@ -1,0 +1,163 @@
+"""What the modules of the shared suite have in common: the desks, and how an order stands at one of them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from contracts.evidence import Evidence, OrderState
+from contracts.ids import new_id
+from gateways.errors import Refused
+from gateways.providers.base import ProviderEvent, ProviderOrder, ProviderRefund, RefundRequest
+from sandbox.control import eventually
+from tests.conformance.desk import Desk
+from tests.conformance.receiver import Received
+
+_HERE = Path(__file__).parent
+
+INSTALLED = sorted(point.name for point in entry_points(group="paylinks.providers"))
+DESKS = sorted(path.stem.removeprefix("desk_") for path in _HERE.glob("desk_*.py"))
+
+NO_MONEY: dict[str, int] = {}
+CLOSED = {OrderState.CANCELLED, OrderState.EXPIRED}
+MOVED = ["timeout_after", "truncated", "error_500_after"]  # the effect is there, its answer is not
+NOTHING_MOVED = ["timeout_before", "error_500_before"]
+LOST = [*MOVED, *NOTHING_MOVED]  # whoever calls cannot tell these from each other
+
+
+@dataclass(frozen=True)
+class Case:
+    """One provider with one set of options: the suite runs for each."""
+
+    name: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.variant}" if self.variant else self.name
+
+    @contextmanager
+    def open(self, **options: Any) -> Iterator[Desk]:
+        module = import_module(f"tests.conformance.desk_{self.name}")
+        with module.open_desk(**{**_variants(self.name)[self.variant], **options}) as desk:
+            yield desk
+
+
+def _variants(name: str) -> dict[str, dict[str, Any]]:
+    variants: dict[str, dict[str, Any]] = getattr(import_module(f"tests.conformance.desk_{name}"), "VARIANTS", {})
+    return {"": {}} | variants
+
+
+CASES = [Case(name, variant) for name in DESKS for variant in _variants(name)]
+
+
+# --- orders ---------------------------------------------------------------------------------------------------------
+
+
+def made(desk: Desk, **changes: Any) -> ProviderOrder:
+    return desk.provider.create_order(desk.order(**changes))
+
+
+def paid(desk: Desk, **changes: Any) -> ProviderOrder:
+    created = made(desk, **changes)
+    desk.pay(created)
+    expect(desk, created, {"capture": desk.order(**changes).amount_minor}, OrderState.PAID)
+    return created
+
+
+def makes_no_calls(desk: Desk) -> bool:
+    """Whether an order of this provider is made without a call: the customer's own browser brings it there."""
+    return desk.calls("create") == 0
+
+
+def wish(desk: Desk, created: ProviderOrder, amount_minor: int, name: str | None = None) -> RefundRequest:
+    currency = desk.order().currency
+    return RefundRequest(name or new_id(), created.reference, created.provider_order_id, amount_minor, currency)
+
+
+# --- how an order stands ----------------------------------------------------------------------------------------------
+
+
+def totals(evidence: Evidence) -> dict[str, int]:
+    """Sum what moved, by kind."""
+    summed: Counter[str] = Counter()
+    for one in evidence.transactions:
+        summed[one.kind.value] += one.amount_minor
+    return dict(summed)
+
+
+def ids(evidence: Evidence, kind: str) -> list[str]:
+    """Return the transactions' ids as the ledger keeps them: totals so far by their sum."""
+    return [
+        f"{one.provider_transaction_id}:{one.amount_minor}" if one.cumulative else one.provider_transaction_id
+        for one in evidence.transactions
+        if one.kind.value == kind
+    ]
+
+
+def look_up(desk: Desk, created: ProviderOrder) -> Evidence:
+    evidence = desk.provider.fetch_evidence(created.reference, created.provider_order_id)
+    assert evidence is not None
+    return evidence
+
+
+def expect(desk: Desk, created: ProviderOrder, money: dict[str, int], *states: OrderState) -> Evidence | None:
+    """Assert how the order stands: by a look-up, or where there is none by what its events have told.
+
+    Without look-up, what moved no money may never be told; then no event may speak of money.
+    """
+    if desk.provider.capabilities.lookup:
+        found = look_up(desk, created)
+        assert (totals(found), found.state in (states or OrderState)) == (money, True), found
+        return found
+    if not money:
+        assert not [one for one in told(desk, created) if one.transactions]
+        return None
+
+    def right() -> list[Evidence]:
+        return [one for one in told(desk, created) if totals(one) == money and one.state in (states or OrderState)]
+
+    return eventually(right, bool)[-1]
+
+
+def told(desk: Desk, created: ProviderOrder) -> list[Evidence]:
+    """Return the evidence that events have carried so far."""
+    return [event.evidence for event in parsed(desk, created) if event.evidence is not None]
+
+
+def parsed(desk: Desk, created: ProviderOrder) -> list[ProviderEvent]:
+    """Return the events of this order so far."""
+    every = [parse(desk, received) for received in desk.events(0)] if desk.provider.capabilities.push else []
+    return [one for one in every if is_about(one, created)]
+
+
+def parse(desk: Desk, received: Received) -> ProviderEvent:
+    return desk.provider.parse_event(**desk.event_of(received))
+
+
+def is_about(event: ProviderEvent, created: ProviderOrder) -> bool:
+    return event.reference == created.reference or (
+        event.provider_order_id is not None
+        and event.provider_order_id.lower() == created.provider_order_id.lower() != ""
+    )
+
+
+def shown(desk: Desk, created: ProviderOrder, refund: ProviderRefund) -> bool:
+    """Whether evidence names the refund as its answer did."""
+    evidence = [look_up(desk, created)] if desk.provider.capabilities.lookup else told(desk, created)
+    return any(refund.provider_transaction_id in ids(one, "refund") for one in evidence)
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def refused(call: Callable[[], object]) -> str:
+    """Return the code with which a call is refused. AssertionError when it is not."""
+    try:
+        value = call()
+    except Refused as refusal:
+        return refusal.code
+    raise AssertionError(f"not refused: {value!r}")
