@@ -7,6 +7,7 @@ The layout is the ULID's: 48 bits of milliseconds, 80 random bits, Crockford bas
 import os
 import time
 from collections import deque
+from datetime import UTC, datetime
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _SHIFTS = range(45, -1, -5)
@@ -26,6 +27,19 @@ if hasattr(os, "register_at_fork"):  # where processes fork
 def new_id() -> str:
     """Return a fresh identifier; two made in different milliseconds sort by time."""
     return _time_digits() + _next_random()
+
+
+def moment_of(identifier: str) -> datetime | None:
+    """Return when an identifier was made, to the millisecond; None: it is none of ours."""
+    if len(identifier) != LENGTH or not set(identifier) <= set(_ALPHABET):
+        return None
+    milliseconds = 0
+    for digit in identifier[: len(_SHIFTS)]:
+        milliseconds = milliseconds << 5 | _ALPHABET.index(digit)
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _time_digits() -> str:

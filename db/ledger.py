@@ -11,7 +11,7 @@ from contracts.evidence import ProviderTransaction, TransactionKind
 from contracts.ids import new_id
 from contracts.statuses import LinkState, Proof
 from db.hot import Hot
-from db.schema import attempts, links, transactions, unmatched, verdicts
+from db.schema import attempts, links, refunds, transactions, unmatched, verdicts
 from db.tx import Tx
 from db.types import constant, db_now
 from rules.verdicts import Money, Verdict, link_then
@@ -98,11 +98,24 @@ def _parts(tx: Tx, account: str, total: ProviderTransaction) -> list[ProviderTra
         )
         for row in tx.execute(held.order_by(transactions.c.created_at, transactions.c.id))
     ]
-    rest = total.amount_minor - sum(part.amount_minor for part in parts)
-    if rest > 0:
-        named = {"provider_transaction_id": f"{begins}{total.amount_minor}", "amount_minor": rest, "cumulative": False}
-        parts.append(total.model_copy(update=named))
+    held_minor = sum(part.amount_minor for part in parts)
+    for end in [*_ends_of_refunds(tx, account, begins, held_minor, total.amount_minor), total.amount_minor]:
+        if end > held_minor:
+            named = {"provider_transaction_id": f"{begins}{end}", "amount_minor": end - held_minor, "cumulative": False}
+            parts.append(total.model_copy(update=named))
+            held_minor = end
     return parts
+
+
+def _ends_of_refunds(tx: Tx, account: str, begins: str, above: int, below: int) -> list[int]:
+    """Return the totals between these that refunds of ours made: each of those is a movement of its own."""
+    named = select(refunds.c.provider_transaction_id).where(
+        refunds.c.account == account,
+        refunds.c.provider_transaction_id >= begins,
+        refunds.c.provider_transaction_id < f"{begins[:-1]};",
+    )
+    ends = (name.removeprefix(begins) for name in tx.execute(named).scalars())
+    return sorted(int(end) for end in ends if end.isdecimal() and above < int(end) < below)
 
 
 def _adopt(tx: Tx, values: dict[str, Any]) -> int:

@@ -89,14 +89,21 @@ def _request(refund: Record) -> RefundRequest:
 def _look(message: RefundMake, deps: Deps, provider: Provider, refund: Record, earlier: Earlier) -> Outcome:
     """Somebody may have called and died, or had no answer: look whether the order shows this refund."""
     if not provider.capabilities.lookup:
-        return _undecidable(message, deps, refund)
+        return _undecidable(message, deps, refund, "this provider answers no questions")
     evidence = provider.fetch_evidence(refund.reference, refund.provider_order_id)
+    told = evidence.transactions if evidence is not None else ()
+    if not any(one.kind is TransactionKind.CAPTURE for one in told):
+        return NOT_YET(30, "the provider's answer does not show the payment, so it says nothing about its refunds")
     with deps.begin() as tx:
         known = refunds.strangers(tx, refund)
-        moved = ledger.told(tx, refund.account, evidence.transactions if evidence is not None else ())
-    made = _its_transaction(refund, moved, known)
+        moved = ledger.told(tx, refund.account, told)
+    open_refunds = [one for one in moved if _may_be(refund, one, known)]
+    made = next((one for one in open_refunds if one.amount_minor == refund.amount_minor), None)
     if made is not None:
-        return _made(message, deps, provider, refund, made)
+        return _made(message, deps, provider, refund, made.provider_transaction_id)
+    is_total = any(one.cumulative and one.kind is TransactionKind.REFUND for one in told)
+    if is_total and sum(one.amount_minor for one in open_refunds) >= refund.amount_minor:
+        return _undecidable(message, deps, refund, "more went back meanwhile than this refund")
     left = (earlier.deadline - earlier.now + provider.capabilities.settle).total_seconds()
     if left > 0:
         return NOT_YET(max(left, 0.5), "a lost call may still give the money back")
@@ -104,12 +111,10 @@ def _look(message: RefundMake, deps: Deps, provider: Provider, refund: Record, e
     return NOT_YET(0.0, "the lost call never gave the money back: do it now")
 
 
-def _its_transaction(refund: Record, moved: list[ProviderTransaction], strangers: set[str]) -> str | None:
-    for one in moved:
-        same = (one.amount_minor, one.currency) == (refund.amount_minor, refund.currency)
-        if one.kind is TransactionKind.REFUND and same and one.provider_transaction_id not in strangers:
-            return one.provider_transaction_id
-    return None
+def _may_be(refund: Record, one: ProviderTransaction, strangers: set[str]) -> bool:
+    """Tell whether a movement may be this refund's: it is one in its currency, and surely no other's."""
+    is_refund = one.kind is TransactionKind.REFUND and one.currency == refund.currency
+    return is_refund and one.provider_transaction_id not in strangers
 
 
 def _forget(deps: Deps, refund: Record, by: tuple[str, int]) -> None:
@@ -164,8 +169,8 @@ def _failed(message: RefundMake, deps: Deps, refund: Record, why: str) -> Outcom
     return DONE
 
 
-def _undecidable(message: RefundMake, deps: Deps, refund: Record) -> Outcome:
-    why = "its answer was lost, and this provider answers no questions"
+def _undecidable(message: RefundMake, deps: Deps, refund: Record, because: str) -> Outcome:
+    why = f"its answer was lost, and {because}"
     with deps.concluding(message, outcome="unknown", detail=why) as tx:
         _locked(tx, refund.id)
         refunds.move(tx, refund.id, RefundState.UNKNOWN, error=why)

@@ -11,10 +11,12 @@ Gives up  After 12 tries over about 3 hours: dead letter, and the manager is tol
 from datetime import UTC, datetime, timedelta
 
 from contracts.catalog import Queue
+from contracts.evidence import Evidence, OrderState
 from contracts.messages import AttemptCheck
 from contracts.statuses import OPEN_ATTEMPTS, AttemptState
 from db import attempts, invoices, links
 from db.tx import Record, Tx
+from gateways.providers.base import Provider
 from rules.links import next_check_seconds, next_watch_seconds
 from rules.prechecks import is_unconfirmed
 from rules.verdicts import Reason
@@ -56,10 +58,19 @@ def verify_attempt(message: AttemptCheck, deps: Deps) -> Outcome:
     if evidence is None:
         return _nothing_there(message, deps, attempt)
     with deps.concluding(message, provider_request_id=evidence.provider_request_id) as tx:
-        take_word(tx, deps, attempt, evidence)
+        take_word(tx, deps, attempt, _judged(evidence, attempt, provider))
         _tell_of_long_processing(tx, message)
         _schedule_next(tx, deps, message)
     return DONE
+
+
+def _judged(evidence: Evidence, attempt: Record, provider: Provider) -> Evidence:
+    """Take an order for expired that is called open long after its session's end: some providers never say so."""
+    may_be_paid = evidence.state is OrderState.OPEN or evidence.retryable
+    over = attempt.expires_at is not None and evidence.asked_at >= attempt.expires_at + provider.capabilities.settle
+    if not (may_be_paid and over):
+        return evidence
+    return evidence.model_copy(update={"state": OrderState.EXPIRED, "retryable": False})
 
 
 def _nothing_there(message: AttemptCheck, deps: Deps, attempt: Record) -> Outcome:

@@ -12,17 +12,10 @@ and the suite asks for the refusal instead; nothing is skipped in silence.
     VARIANTS               optional: {"": {}, "named": {"external_refund_id": True}}, options for which the whole suite
                            runs once more each; "" is the plain account. Without it: the plain account alone.
 
-Changed since the first version, all of it additive:
-
-    subclass `Desk`        a desk written `class StripeDesk(Desk)` inherits what is optional below (each says so)
-    adapter(**options)     NEW, needed: another adapter of the same account, `transport=`, `webhook_secrets=` replaced
-    secret, sign_with      NEW, needed where events are signed: the secret that signs now; let the provider change it
-    Documented.event       optional: the event_type which the provider sends of it; the suite waits for that event
-    signs_time, coarse_dates, currencies, prechecks     optional, with defaults
-    a_decline_is_final     optional: whether the adapter says that a declined order takes no other try
-    transport=httpx.HTTPTransport()                     for adapters of a desk: no pause is made between their tries
-    pay at a two-phase desk                             the money is captured too, at the provider's own desk
-    running(program)       one simulator process for all desks of a test run; Receiver(answer=b"OK") for literal answers
+Write it `class StripeDesk(Desk)`: so it inherits what is optional, and each of that says so. Give its adapters
+`transport=httpx.HTTPTransport()`: before a transport of a test no pause is made between tries. `running(program)` is
+one simulator process for all desks of a test run, where each opens a merchant of its own; `Receiver(answer=b"OK")`
+answers a provider that must hear a literal word.
 """
 
 import atexit

@@ -1,13 +1,13 @@
 """The ArCa adapter against a simulated gateway, a process of its own that was written from BPC's documentation.
 
-SIMULATED: no bank's gateway was asked. Tests are named after the traps that such gateways set.
+SIMULATED: no bank's gateway was asked. Here is what is peculiar to this family; what every adapter does is asked in
+test_every_provider. Tests are named after the traps that such gateways set.
 """
 
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from contracts.evidence import Evidence, OrderState, TransactionKind
+from contracts.evidence import Evidence, OrderState
 from contracts.ids import new_id
 from gateways.errors import GatewayError, Refused, Unavailable, Unknown
 from gateways.providers.arca import ArcaProvider
@@ -225,21 +225,6 @@ def test_trap_6_register_twice_tells_no_page_and_is_asked_about(account: Open) -
     assert len(provider.control.orders(provider.name)) == 1
 
 
-@pytest.mark.parametrize("fault", EFFECT_IS_UNKNOWN)
-def test_a_lost_create_is_unknown_and_a_look_up_tells(account: Open, fault: str) -> None:
-    provider = account()
-    request = order()
-    provider.control.fault(fault, account=provider.name, operation="register", seconds=0.1)
-    with pytest.raises(Unknown):
-        provider.create_order(request)
-    found = provider.find_order(request.reference)
-    assert (found is None) is fault.endswith("before")
-    if found is not None:
-        assert found.pay_url is None
-        provider.cancel_order(found.reference, found.provider_order_id)
-        assert evidence_of(provider, found).state is OrderState.CANCELLED
-
-
 def test_an_order_that_does_not_exist_is_none(account: Open) -> None:
     provider = account()
     assert provider.find_order(new_id()) is None
@@ -264,7 +249,7 @@ def test_a_wrong_address_is_refused_and_never_taken_for_no_such_order(gateway: A
     provider.close()
 
 
-def test_an_answer_about_another_order_is_not_believed(account: Open) -> None:
+def test_an_answer_that_names_another_order_anywhere_is_not_believed(account: Open) -> None:
     provider = account()
     created = paid(provider)
     for changed in ({"orderNumber": "another"}, {"attributes": [{"name": "mdOrder", "value": "another"}]}):
@@ -328,16 +313,6 @@ def test_an_outcome_that_nobody_knows_is_never_a_failure(account: Open, action: 
     assert money(evidence_of(provider, created)) == [("capture", AMOUNT)]
 
 
-def test_trap_16_a_payment_that_settles_after_the_session_ended_is_money(account: Open) -> None:
-    provider = account()
-    created = made(provider)
-    act(provider, created, "expire")
-    assert evidence_of(provider, created).state is OrderState.EXPIRED
-    act(provider, created, "settle")
-    found = evidence_of(provider, created)
-    assert (found.state, money(found)) == (OrderState.PAID, [("capture", AMOUNT)])
-
-
 def test_a_session_ends_by_itself_and_takes_no_payment_then(account: Open) -> None:
     provider = account()
     created = made(provider, expires_in=timedelta(seconds=1))
@@ -362,29 +337,9 @@ def test_an_answer_of_any_version_shows_the_payment(account: Open, version: int)
     assert found.transactions[0].provider_transaction_id == f"{created.provider_order_id}:capture"
 
 
-def test_a_part_that_was_authorised_is_a_part(account: Open) -> None:
-    provider = account()
-    created = made(provider)
-    act(provider, created, "pay", amount_minor=600_000)
-    assert money(evidence_of(provider, created)) == [("capture", 600_000)]
-
-
 # --- holds ----------------------------------------------------------------------------------------------------------
 
 TWO_PHASE = {"two_phase": True}
-
-
-def test_trap_4_a_hold_is_no_payment_until_it_is_captured(account: Open) -> None:
-    provider = account(options=TWO_PHASE)
-    assert provider.capabilities.capture
-    created = paid(provider)
-    held = evidence_of(provider, created)
-    assert (held.state, held.transactions) == (OrderState.HELD, ())
-    provider.capture_order(created.reference, created.provider_order_id, AMOUNT, "AMD")
-    found = evidence_of(provider, created)
-    assert (found.state, money(found)) == (OrderState.PAID, [("capture", AMOUNT)])
-    with pytest.raises(Refused):
-        provider.capture_order(created.reference, created.provider_order_id, AMOUNT, "AMD")
 
 
 def test_a_hold_is_captured_in_part_and_zero_is_never_sent(account: Open) -> None:
@@ -421,23 +376,6 @@ def test_a_lost_capture_is_unknown_and_never_repeated(account: Open, fault: str)
     assert provider.control.stats(provider.name)["calls"]["deposit"] == 1
 
 
-def test_a_hold_that_is_let_go_moved_no_money(account: Open) -> None:
-    provider = account(options=TWO_PHASE)
-    created = paid(provider)
-    provider.release_order(created.reference, created.provider_order_id)
-    found = evidence_of(provider, created)
-    assert (found.state, found.transactions) == (OrderState.CANCELLED, ())
-    with pytest.raises(Refused):
-        provider.release_order(created.reference, created.provider_order_id)
-
-
-def test_a_payment_that_is_reversed_came_and_went(account: Open) -> None:
-    provider = account()
-    created = paid(provider)
-    act(provider, created, "reverse")
-    assert money(evidence_of(provider, created)) == [("capture", AMOUNT), ("reversal", AMOUNT)]
-
-
 def test_letting_go_of_a_hold_never_undoes_a_payment(account: Open) -> None:
     provider = account(options=TWO_PHASE)
     created = paid(provider)
@@ -446,14 +384,6 @@ def test_letting_go_of_a_hold_never_undoes_a_payment(account: Open) -> None:
         provider.release_order(created.reference, created.provider_order_id)
     assert refusal.value.code == "not_held"
     assert money(evidence_of(provider, created)) == [("capture", AMOUNT)]
-
-
-def test_an_account_without_holds_captures_none(account: Open) -> None:
-    provider = account()
-    created = paid(provider)
-    with pytest.raises(Refused) as caught:
-        provider.capture_order(created.reference, created.provider_order_id, AMOUNT, "AMD")
-    assert caught.value.code == "not_offered"
 
 
 # --- refunds --------------------------------------------------------------------------------------------------------
@@ -472,24 +402,6 @@ def test_a_full_refund_is_the_transaction_that_evidence_names(account: Open, ver
     assert refund.provider_transaction_id == expected
 
 
-def test_trap_10_two_equal_refunds_are_two_transactions(account: Open) -> None:
-    provider = account()
-    created = paid(provider)
-    first, second = provider.refund(wish(created, 100_000)), provider.refund(wish(created, 100_000))
-    assert first.provider_transaction_id != second.provider_transaction_id
-    found = evidence_of(provider, created)
-    assert money(found) == [("capture", AMOUNT), ("refund", 100_000), ("refund", 100_000)]
-    ids = {one.provider_transaction_id for one in found.transactions if one.kind is TransactionKind.REFUND}
-    assert ids == {first.provider_transaction_id, second.provider_transaction_id}
-
-
-def test_trap_3_a_refunded_order_is_money_that_came_and_went(account: Open) -> None:
-    provider = account()
-    created = paid(provider)
-    act(provider, created, "refund")
-    assert money(evidence_of(provider, created)) == [("capture", AMOUNT), ("refund", AMOUNT)]
-
-
 def test_refunds_of_older_answers_are_one_growing_total(account: Open) -> None:
     provider = account(version=4)
     created = paid(provider)
@@ -498,26 +410,6 @@ def test_refunds_of_older_answers_are_one_growing_total(account: Open) -> None:
     assert names == [f"{base}:100000", f"{base}:200000"]
     total = evidence_of(provider, created).transactions[1]
     assert (total.provider_transaction_id, total.amount_minor, total.cumulative) == (base, 200_000, True)
-
-
-@pytest.mark.parametrize("amount", [0, -1])
-def test_trap_8_a_refund_of_nothing_would_be_a_refund_of_all_and_is_never_sent(account: Open, amount: int) -> None:
-    provider = account()
-    created = paid(provider)
-    with pytest.raises(Refused) as caught:
-        provider.refund(wish(created, amount))
-    assert caught.value.code == "invalid_request"
-    assert "refund" not in provider.control.stats(provider.name)["calls"]
-
-
-def test_more_than_came_is_refused(account: Open) -> None:
-    provider = account()
-    created = paid(provider)
-    provider.refund(wish(created, AMOUNT - 1))
-    with pytest.raises(Refused):
-        provider.refund(wish(created, 2))
-    with pytest.raises(Refused):
-        provider.refund(wish(made(provider), 1))
 
 
 def test_a_named_refund_asked_twice_is_made_once(account: Open) -> None:
@@ -612,21 +504,6 @@ def test_a_chargeback_is_seen_from_version_6(account: Open) -> None:
 # --- cancel ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_unpaid_order_is_cancelled_once_and_a_paid_one_never(account: Open) -> None:
-    provider = account()
-    created = made(provider)
-    provider.cancel_order(created.reference, created.provider_order_id)
-    assert evidence_of(provider, created).state is OrderState.CANCELLED
-    with pytest.raises(Refused):
-        provider.cancel_order(created.reference, created.provider_order_id)
-    with pytest.raises(ControlError):
-        act(provider, created, "pay")
-    settled = paid(provider)
-    with pytest.raises(Refused):
-        provider.cancel_order(settled.reference, settled.provider_order_id)
-    assert evidence_of(provider, settled).state is OrderState.PAID
-
-
 def test_an_account_without_the_permission_cancels_nothing(account: Open) -> None:
     provider = account(options={"cancel": False})
     created = made(provider)
@@ -636,32 +513,6 @@ def test_an_account_without_the_permission_cancels_nothing(account: Open) -> Non
 
 
 # --- bad weather ----------------------------------------------------------------------------------------------------
-
-
-def test_trap_5_a_failing_look_up_is_no_failed_payment(account: Open) -> None:
-    provider = account()
-    created = paid(provider)
-    for fault in EFFECT_IS_UNKNOWN:
-        rule = {"operation": "getOrderStatusExtended", "times": 3, "seconds": 0.05}
-        provider.control.fault(fault, account=provider.name, **rule)
-        with pytest.raises(Unavailable):
-            provider.fetch_evidence(created.reference, created.provider_order_id)
-    assert evidence_of(provider, created).state is OrderState.PAID
-
-
-def test_429_is_unavailable_before_any_effect(account: Open) -> None:
-    provider = account()
-    provider.control.fault("rate_limited_429", account=provider.name, operation="register", seconds=7)
-    with pytest.raises(Unavailable) as caught:
-        made(provider)
-    assert caught.value.retry_after_seconds == 7
-    assert provider.control.orders(provider.name) == []
-
-
-def test_a_slow_answer_is_waited_for(account: Open) -> None:
-    provider = account()
-    provider.control.fault("slow", account=provider.name, operation="register", seconds=1)
-    assert made(provider).pay_url
 
 
 def fixed(answer: httpx.Response) -> ArcaProvider:
@@ -720,14 +571,6 @@ def test_trap_23_no_card_name_or_address_reaches_an_error_a_log_or_evidence(
     for planted in PLANTED.values():
         assert not [text for text in seen if planted in text]
     assert not [text for text in seen if PASSWORD in text]
-
-
-def test_a_day_has_no_statement(account: Open) -> None:
-    provider = account()
-    assert not provider.capabilities.statement
-    with pytest.raises(Refused) as caught:
-        provider.list_orders(datetime.now(UTC) - timedelta(days=1), datetime.now(UTC))
-    assert caught.value.code == "not_offered"
 
 
 # --- callbacks ------------------------------------------------------------------------------------------------------
@@ -799,15 +642,6 @@ def test_a_forged_an_altered_and_an_unsigned_callback_are_refused(account: Open,
     assert caught.value.code == "signature_mismatch"
 
 
-def test_a_replayed_callback_says_the_same_and_nothing_more(account: Open, receiver: Receiver) -> None:
-    provider = account(callback_url=receiver.url)
-    created = paid(provider)
-    received = one_received(receiver)
-    act(provider, created, "refund")
-    assert parse(provider, received) == parse(provider, received)
-    assert money(evidence_of(provider, created)) == [("capture", AMOUNT), ("refund", AMOUNT)]
-
-
 def test_trap_24_a_parameter_that_a_proxy_added_breaks_no_checksum(account: Open, receiver: Receiver) -> None:
     provider = account(callback_url=receiver.url + "?route=hook")
     created = paid(provider)
@@ -857,13 +691,6 @@ def test_trap_25_the_gateway_tries_three_times_and_then_never_again(account: Ope
     time.sleep(0.3)
     assert len(receiver.received) == 3
     assert evidence_of(provider, created).state is OrderState.PAID  # the scheduled check finds it all the same
-
-
-def test_a_callback_that_somebody_breaks_never_breaks_the_adapter(account: Open) -> None:
-    provider = account()
-    for query in ("", "&&&=", "a=%", "checksum=1&checksum=2", "mdOrder=%ff", "x" * 8000):
-        with suppress(Refused):
-            provider.parse_event(method="GET", query=query, headers={}, body=b"", received_at=datetime.now(UTC))
 
 
 # --- the simulator as a program -------------------------------------------------------------------------------------

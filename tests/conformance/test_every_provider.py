@@ -5,6 +5,7 @@ One run for each desk and variant (tests.conformance.desk). Where a capability i
 Events are in test_every_provider_events, answers and events that nobody expects in test_every_provider_surprises.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,6 +19,7 @@ import pytest
 
 from contracts.evidence import Evidence, OrderState
 from contracts.ids import new_id
+from contracts.money import CURRENCIES, major
 from gateways.errors import GatewayError, Refused, Unavailable, Unknown
 from gateways.providers.base import CreateMode, Opens, References
 from tests.conformance.desk import Desk
@@ -191,11 +193,12 @@ def test_a_provider_that_counts_its_orders_takes_numbers_alone(desk: Desk) -> No
 
 @pytest.mark.parametrize("fault", LOST)
 def test_a_create_whose_answer_is_lost_is_unknown_until_somebody_asks(desk: Desk, fault: str) -> None:
-    made(desk)
-    if makes_no_calls(desk):
-        assert (desk.count(), made(desk).provider_order_id) == (0, made(desk).provider_order_id)
-        return
     provider, request = desk.provider, desk.order()
+    first = made(desk)
+    if makes_no_calls(desk):
+        again = desk.order(reference=first.reference)
+        assert (provider.create_order(again).pay_fields, desk.count()) == (first.pay_fields, 0)
+        return
     mode, calls = provider.capabilities.create, desk.calls("create")
     desk.fault(fault, "create")
     created = None
@@ -418,6 +421,19 @@ def test_trap_13_money_of_every_currency_is_what_it_was(desk: Desk) -> None:
         desk.pay(created)
         found = expect(desk, created, {"capture": request.amount_minor}, OrderState.PAID)
         assert found is None or {one.currency for one in found.transactions} == {currency}
+
+
+def test_trap_13_the_wire_has_the_declared_unit_and_the_declared_code(desk: Desk) -> None:
+    way, told, request = Recording(), desk.provider.capabilities, desk.order()
+    created = desk.adapter(transport=way).create_order(request)
+    sent = " ".join([*way.asked, *created.pay_fields.values()])
+    minor, whole = str(request.amount_minor), f"{major(request.amount_minor, request.currency):f}".partition(".")[0]
+    assert re.search(rf"\b{minor}\b" if told.amount_unit == "minor" else rf"\b{whole}(\.0+)?\b", sent)
+    assert not re.search(rf"\b{whole}\b(?!\.)" if told.amount_unit == "minor" else rf"\b{minor}\b", sent)
+    if way.asked:
+        numeric = CURRENCIES[request.currency][0]
+        code = numeric if told.currency_code == "numeric" else request.currency
+        assert re.search(rf"\b{code}\b", sent, re.IGNORECASE)
 
 
 def test_trap_14_a_time_without_a_zone_is_read_in_the_accounts_own(desk: Desk) -> None:
@@ -681,6 +697,20 @@ def test_a_cancel_whose_answer_is_lost_is_unknown_and_the_evidence_tells(desk: D
     if not closed:
         provider.cancel_order(created.reference, created.provider_order_id)
         expect(desk, created, NO_MONEY, *CLOSED)
+
+
+def test_an_overloaded_provider_gives_nothing_back_and_closes_nothing(desk: Desk) -> None:
+    created, settled, amount = made(desk), paid(desk), desk.order().amount_minor
+    if desk.provider.capabilities.refund:
+        desk.fault("rate_limited_429", "refund", seconds=40)
+        with pytest.raises(Unavailable):
+            desk.provider.refund(wish(desk, settled, amount // 4))
+    if desk.provider.capabilities.cancel:
+        desk.fault("rate_limited_429", "cancel", seconds=40)
+        with pytest.raises(Unavailable):
+            desk.provider.cancel_order(created.reference, created.provider_order_id)
+    expect(desk, settled, {"capture": amount}, OrderState.PAID)
+    expect(desk, created, NO_MONEY, OrderState.OPEN)
 
 
 # --- the statement ----------------------------------------------------------------------------------------------------

@@ -93,6 +93,27 @@ def _identities(evidence: Evidence) -> set[tuple[str, str, int, str]]:
     }
 
 
+def test_trap_9_two_events_never_share_an_id_and_many_have_none(desk: Desk) -> None:
+    if tells_nothing(desk):
+        return
+    created = paid(desk)
+    for _ in range(2):
+        desk.refund_there(created, desk.order().amount_minor // 4)
+    expect(desk, created, _all_that_is_told(desk))
+    events = [parse(desk, received) for received in desk.events(1)]
+    named: dict[str, set[str]] = {}
+    for event in events:
+        if event.event_id is not None:
+            named.setdefault(event.event_id, set()).add(repr(event))
+    assert not [said for said in named.values() if len(said) > 1]
+
+
+def _all_that_is_told(desk: Desk) -> dict[str, int]:
+    """Return the money after half of it went back, as far as this provider tells of that."""
+    amount, can = desk.order().amount_minor, desk.provider.capabilities
+    return {"capture": amount} | ({"refund": amount // 4 * 2} if can.lookup or can.refund else {})
+
+
 def test_trap_11_an_older_event_after_a_newer_one_takes_nothing_back(desk: Desk) -> None:
     if tells_nothing(desk):
         return
@@ -139,14 +160,13 @@ def test_what_is_forged_or_altered_is_refused_at_the_door_and_at_work(desk: Desk
     if tells_nothing(desk):
         return
     received = one_event(desk, paid(desk))
-    altered = desk.altered(received)
+    altered = [one for one in desk.altered(received) if one != desk.event_of(received)]
     if not desk.provider.capabilities.signed_events:
         # Nobody can tell it from a true one, so that it must prove nothing.
         assert not [one for one in altered if _evidence_of(desk.provider, one) is not None]
         return
     assert len(altered) >= 3
     for event in altered:
-        assert event != desk.event_of(received)
         for read in (desk.provider.check_event, desk.provider.parse_event):
             assert _is_refused(read, event), event
 

@@ -1,4 +1,7 @@
-"""The sandbox adapter against the sandbox's provider, a process of its own: every family, every fault."""
+"""The sandbox adapter against the sandbox's provider, a process of its own: what is peculiar to it and its families.
+
+What every adapter does is asked in test_every_provider, of each family too.
+"""
 
 import hashlib
 import hmac
@@ -165,60 +168,6 @@ def test_an_idempotent_provider_gives_the_first_order_again(open_account: Open, 
     assert control.stats(account)["orders_per_reference"] == {request.reference: 1}
 
 
-@pytest.mark.parametrize("family", ["unique", "no_lookup"])
-def test_a_unique_provider_refuses_the_second_create_without_the_page(open_account: Open, family: str) -> None:
-    provider, _ = open_account(family)
-    request = order()
-    provider.create_order(request)
-    with pytest.raises(Refused) as caught:
-        provider.create_order(request)
-    assert caught.value.code == "duplicate_reference"
-
-
-def test_an_overwriting_provider_keeps_the_id_and_takes_the_new_amount(
-    open_account: Open, control: ProviderControl
-) -> None:
-    provider, account = open_account("overwrites")
-    request = order()
-    first, second = provider.create_order(request), provider.create_order(replace(request, amount_minor=7))
-    assert second.provider_order_id == first.provider_order_id
-    assert control.orders(account)[0]["amount_minor"] == 7
-
-
-@pytest.mark.parametrize("family", ASKABLE)
-def test_a_look_up_finds_the_order_and_its_page_where_offered(open_account: Open, family: str) -> None:
-    provider, _ = open_account(family)
-    created = provider.create_order(order())
-    found = provider.find_order(created.reference)
-    assert found is not None
-    assert found.provider_order_id == created.provider_order_id
-    assert found.pay_url == (created.pay_url if provider.capabilities.lookup_gives_page else None)
-    by_id = provider.fetch_evidence(created.reference, created.provider_order_id)
-    assert by_id is not None
-    assert by_id.provider_request_id
-
-
-@pytest.mark.parametrize("family", ASKABLE)
-def test_an_order_that_does_not_exist_is_none(open_account: Open, family: str) -> None:
-    provider, _ = open_account(family)
-    assert provider.find_order(new_id()) is None
-    assert provider.fetch_evidence(new_id(), None) is None
-    assert provider.fetch_evidence(new_id(), "ord_none") is None
-
-
-def test_a_provider_without_look_up_refuses_every_question(open_account: Open) -> None:
-    provider, _ = open_account("no_lookup")
-    created = provider.create_order(order())
-    for question in (
-        lambda: provider.find_order(created.reference),
-        lambda: provider.fetch_evidence(created.reference, created.provider_order_id),
-        lambda: provider.list_orders(datetime.now(UTC) - HOUR, datetime.now(UTC)),
-    ):
-        with pytest.raises(Refused) as caught:
-            question()
-        assert caught.value.code == "not_offered"
-
-
 def test_the_process_itself_answers_no_question_where_none_is_offered(
     open_account: Open, provider_process: ProviderProcess
 ) -> None:
@@ -331,16 +280,6 @@ def test_a_payment_that_comes_later_is_processing_first(open_account: Open, cont
     eventually(lambda: evidence_of(provider, created.reference).state, lambda state: state is OrderState.PAID)
 
 
-def test_a_hold_is_no_payment_until_it_is_captured(open_account: Open, control: ProviderControl) -> None:
-    provider, account = open_account("unique")
-    reference = provider.create_order(order()).reference
-    control.act(reference, "hold", account=account)
-    held = evidence_of(provider, reference)
-    assert (held.state, held.transactions) == (OrderState.HELD, ())
-    control.act(reference, "pay", account=account)
-    assert evidence_of(provider, reference).state is OrderState.PAID
-
-
 def test_a_final_decline_ends_the_order(open_account: Open, control: ProviderControl) -> None:
     provider, account = open_account("unique")
     created = provider.create_order(order())
@@ -438,22 +377,6 @@ def test_refund_reversal_and_chargeback_are_further_transactions(open_account: O
     assert len({entry.provider_transaction_id for entry in found.transactions}) == 4
 
 
-def test_an_open_order_can_be_cancelled_once_and_a_paid_one_never(open_account: Open, control: ProviderControl) -> None:
-    provider, account = open_account("idempotent")
-    created = provider.create_order(order())
-    provider.cancel_order(created.reference, created.provider_order_id)
-    assert evidence_of(provider, created.reference).state is OrderState.CANCELLED
-    with pytest.raises(Refused) as caught:
-        provider.cancel_order(created.reference, created.provider_order_id)
-    assert caught.value.code == "order_cancelled"
-
-    paid = provider.create_order(order())
-    control.act(paid.reference, "pay", account=account)
-    with pytest.raises(Refused) as caught:
-        provider.cancel_order(paid.reference, paid.provider_order_id)
-    assert caught.value.code == "order_paid"
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_refund_happens_once_per_reference_and_never_beyond_the_capture(
     open_account: Open, control: ProviderControl, family: str
@@ -530,22 +453,6 @@ def test_an_idempotent_create_survives_every_fault_with_one_order(
     assert (stats["create_calls"], stats["orders_created"]) == (2, 1)
 
 
-@pytest.mark.parametrize("family", ASKABLE)
-def test_after_a_lost_create_the_look_up_tells_what_stands_there(
-    open_account: Open, control: ProviderControl, family: str
-) -> None:
-    provider, account = open_account(family)
-    lost, arrived = order(), order()
-    answer = control.create({**body_of(lost)}, api_key=API_KEY, account=account, fault="error_500_before")
-    assert answer.status_code == 500
-    answer = control.create({**body_of(arrived)}, api_key=API_KEY, account=account, fault="error_500_after")
-    assert answer.status_code == 500
-    assert provider.find_order(lost.reference) is None
-    found = provider.find_order(arrived.reference)
-    assert found is not None
-    assert (found.pay_url is not None) == provider.capabilities.lookup_gives_page
-
-
 @pytest.mark.parametrize("fault", CALL_FAULTS)
 def test_look_up_refund_and_listing_are_repeated_until_they_succeed(
     open_account: Open, control: ProviderControl, fault: str
@@ -566,19 +473,6 @@ def test_look_up_refund_and_listing_are_repeated_until_they_succeed(
     assert (stats["refunds"], stats["faults"]) == (1, {fault: 3})
 
 
-@pytest.mark.parametrize("fault", ["timeout_before", "timeout_after", "error_500_before", "error_500_after"])
-def test_a_lost_cancel_is_unknown_and_the_evidence_tells(
-    open_account: Open, control: ProviderControl, fault: str
-) -> None:
-    provider, account = open_account("unique")
-    created = provider.create_order(order())
-    control.fault(fault, account=account, operation="cancel", reference=created.reference, seconds=0.1)
-    with pytest.raises(Unknown):
-        provider.cancel_order(created.reference, created.provider_order_id)
-    expected = OrderState.CANCELLED if fault.endswith("_after") else OrderState.OPEN
-    assert evidence_of(provider, created.reference).state is expected
-
-
 def test_a_busy_provider_says_when_to_come_back(open_account: Open, control: ProviderControl) -> None:
     provider, account = open_account("idempotent")
     control.fault("rate_limited_429", account=account, operation="create", seconds=40)
@@ -586,14 +480,6 @@ def test_a_busy_provider_says_when_to_come_back(open_account: Open, control: Pro
         provider.create_order(order())
     assert (caught.value.retry_after_seconds, caught.value.code) == (40.0, "rate_limited")
     assert caught.value.provider_request_id
-
-
-def test_a_slow_answer_is_an_answer(open_account: Open, control: ProviderControl) -> None:
-    provider, account = open_account("unique")
-    control.fault("slow", account=account, operation="create", seconds=0.5)
-    begin = datetime.now(UTC)
-    provider.create_order(order())
-    assert datetime.now(UTC) - begin >= timedelta(seconds=0.5)
 
 
 def test_faults_come_by_rate_for_one_reference_and_can_be_dropped(open_account: Open, control: ProviderControl) -> None:
@@ -639,24 +525,6 @@ def test_wrong_money_is_captured_on_demand(open_account: Open, control: Provider
 
 
 # --- events ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_an_event_carries_complete_facts_that_equal_the_look_up(
-    open_account: Open, control: ProviderControl, receiver: Receiver, family: str
-) -> None:
-    provider, account = open_account(family)
-    created = provider.create_order(order())
-    control.act(created.reference, "pay", account=account)
-    (received,) = received_count(receiver, 1)
-    event = parse(provider, received)
-    assert event.event_id
-    assert (event.event_type, event.reference) == ("payment.captured", created.reference)
-    assert event.provider_order_id == created.provider_order_id
-    assert event.evidence is not None
-    assert event.evidence.state is OrderState.PAID
-    if provider.capabilities.lookup:
-        assert event.evidence.transactions == evidence_of(provider, created.reference).transactions
 
 
 def test_an_event_is_repeated_with_its_id_until_somebody_says_2xx(

@@ -16,7 +16,7 @@ def test_a_trap_is_shown_by_tests_that_exist_or_says_what_comes_later(trap: Trap
     tests = existing()
     assert [one for one in trap.shown_by if one not in tests] == []
     shown = {*trap.shown_by, *named_after(trap.number, tests)}
-    assert bool(shown) != bool(trap.later), "either tests or the reason why there is none yet"
+    assert shown or trap.later, "neither a test nor the reason why there is none yet"
 
 
 def test_no_test_is_named_after_a_trap_that_there_is_not() -> None:

@@ -1,7 +1,7 @@
 """What a naive build of payment links gets wrong, and the tests which show that this one does not.
 
 A test named `test_trap_<number>_...` shows its trap by that name, wherever it stands. `shown_by` names the others: file
-under tests/ and function. `later` says honestly what no test shows yet, and why.
+under tests/ and function. `later` says honestly what no test shows yet, and why; the first test makes it void.
 """
 
 import ast
@@ -240,7 +240,7 @@ TRAPS = (
     Trap(
         27,
         "an idempotency key is used again after the provider forgot it",
-        later="The core asks before it repeats a create; the tests of Stripe's adapter show the day that passed.",
+        ("conformance/test_stripe.py::test_trap_27_a_key_that_is_pruned_makes_no_second_session",),
     ),
     Trap(
         28,

@@ -8,13 +8,15 @@ import httpx
 
 
 class Recording(httpx.BaseTransport):
-    """Passes on, and keeps the answers."""
+    """Passes on, and keeps what was asked and answered."""
 
     def __init__(self) -> None:
+        self.asked: list[str] = []
         self.answers: list[httpx.Response] = []
         self._way = httpx.HTTPTransport()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.read().decode())
         answer = self._way.handle_request(request)
         content = answer.read()
         answer.close()

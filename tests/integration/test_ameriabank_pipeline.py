@@ -3,20 +3,22 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from contracts.commands import PaymentRefund, PaymentVerify
 from contracts.ids import new_id
 from contracts.statuses import AttemptState, InvoiceStatus
+from db.schema import attempts
 from gateways.providers.ameriabank import AmeriabankProvider
 from runtime.build import PROVIDERS_GROUP, installed
-from runtime.checkout import note_return
+from runtime.checkout import note_return, press_pay
 from runtime.deps import Deps
 from runtime.settings import AccountSettings
 from sandbox.ameriabank_merchants import CLIENT_ID
@@ -248,3 +250,59 @@ def test_a_capture_whose_answer_is_lost_is_made_once(opened: Open, bank: Simulat
     assert (the_invoice(deps).status, moved(deps)) == (InvoiceStatus.PAID, [("capture", AMOUNT)])
     calls = 2 if fault == "error_500_before" else 1
     assert bank.control.stats(user_of(deps))["calls"]["ConfirmPayment"] == calls
+
+
+def refunded(deps: Deps, bank: SimulatorProcess) -> int:
+    back: int = bank.control.orders(user_of(deps))[0]["refunded"]
+    return back
+
+
+def test_an_order_that_stays_open_after_its_session_lets_the_customer_pay_again(
+    opened: Open, bank: SimulatorProcess
+) -> None:
+    deps = opened(never_attempted="500", expired="never_attempted")
+    accept(deps)
+    attempt = open_order(deps)
+    act(deps, bank, attempt, "expire")
+    with deps.database.begin() as tx:
+        tx.execute(update(attempts).values(expires_at=datetime.now(UTC) - timedelta(minutes=5)))
+    for _ in range(3):
+        press_pay(deps, the_link(deps).id)
+        work(deps, rounds=3)
+    assert the_attempt(deps).reference != attempt.reference or the_attempt(deps).state == AttemptState.EXPIRED
+
+
+def test_a_lost_refund_beside_one_that_is_not_booked_yet_is_made_once(opened: Open, bank: SimulatorProcess) -> None:
+    deps = opened()
+    paid(deps, bank)
+    give(deps, PaymentRefund, amount_minor=3_000, currency="AMD")
+    work(deps, "refunds", rounds=1)  # made, and its check has not run yet
+    bank.control.fault("timeout_after", account=user_of(deps), operation="RefundPayment", seconds=0.1)
+    give(deps, PaymentRefund, amount_minor=2_000, currency="AMD")
+    work(deps, "refunds", rounds=5)
+    assert refunded(deps, bank) == 5_000
+
+
+def test_a_lost_refund_beside_one_at_the_banks_desk_is_never_made_twice(opened: Open, bank: SimulatorProcess) -> None:
+    deps = opened()
+    attempt = paid(deps, bank)
+    bank.control.fault("timeout_after", account=user_of(deps), operation="RefundPayment", seconds=0.1)
+    give(deps, PaymentRefund, amount_minor=3_000, currency="AMD")
+    work(deps, rounds=1)
+    act(deps, bank, attempt, "refund", amount_minor=500)
+    work(deps, rounds=6)
+    assert refunded(deps, bank) == 3_500
+    assert reasons(deps) == {"refund_failed"}, "3,500 may be it and another, or another alone: a person looks"
+
+
+def test_a_look_that_shows_no_payment_at_all_does_not_say_that_a_refund_never_happened(
+    opened: Open, bank: SimulatorProcess
+) -> None:
+    deps = opened(every_500_alike=True)
+    paid(deps, bank)
+    bank.control.fault("timeout_after", account=user_of(deps), operation="RefundPayment", seconds=0.1)
+    give(deps, PaymentRefund, amount_minor=3_000, currency="AMD")
+    work(deps, rounds=1)
+    bank.control.fault("error_500_before", account=user_of(deps), operation="GetPaymentDetails", times=2)
+    work(deps, rounds=6)
+    assert refunded(deps, bank) == 3_000

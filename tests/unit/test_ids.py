@@ -4,7 +4,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from contracts.ids import LENGTH, new_id
+from contracts.ids import LENGTH, moment_of, new_id
 
 
 def test_ids_of_many_threads_differ() -> None:
@@ -34,3 +34,12 @@ def test_a_child_process_makes_other_ids_than_its_parent() -> None:
     randoms = {told[place : place + LENGTH][10:] for place in range(0, len(told), LENGTH)}
     assert len(randoms) == 50
     assert not randoms & {new_id()[10:] for _ in range(500)}
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    before = time.time()
+    made = moment_of(new_id())
+    assert made is not None
+    assert before - 0.002 <= made.timestamp() <= time.time()
+    for other in ("", "invoice-17", "z" * LENGTH, "u" * LENGTH, new_id().upper(), new_id() + "0"):
+        assert moment_of(other) is None
