@@ -5,14 +5,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, case, func, insert, select, update
+from sqlalchemy import Row, and_, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from contracts.evidence import TransactionKind
 from contracts.ids import new_id
 from contracts.statuses import OPEN_ATTEMPTS, AttemptState
 from db.hot import Hot
-from db.schema import attempts, invoices, order_numbers
+from db.schema import attempts, invoices, order_numbers, transactions
 from db.tx import Tx
 from db.types import constant, db_now
 from rules.links import ATTEMPT_MOVES, may_leave
@@ -135,6 +136,21 @@ def by_order(tx: Tx, account: str, reference: str | None, provider_order_id: str
     if found is None and provider_order_id:
         found = _BY_ORDER.first(tx, of_account=account, given=provider_order_id)
     return found
+
+
+def by_payment(tx: Tx, account: str, payment: str) -> Row[Any] | None:
+    """Find the attempt that a capture came by: by the provider's id of it, or of a total that it is a part of."""
+    its = transactions.c.provider_transaction_id
+    found = (
+        select(attempts)
+        .join(transactions, transactions.c.attempt_id == attempts.c.id)
+        .where(
+            transactions.c.account == account,
+            transactions.c.kind == TransactionKind.CAPTURE.value,
+            or_(its == payment, and_(its >= f"{payment}:", its < f"{payment};")),
+        )
+    )
+    return tx.execute(found.limit(1)).first()
 
 
 def opened(

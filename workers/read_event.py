@@ -43,6 +43,8 @@ def read_event(message: ProviderEventReceived, deps: Deps) -> Outcome:
         return _refuse(message, deps, kind_of_refusal(error.code), error.detail)
     with deps.begin() as tx:
         attempt = attempts.by_order(tx, message.account, event.reference, event.provider_order_id)
+        if attempt is None and event.payment is not None:
+            attempt = attempts.by_payment(tx, message.account, event.payment)
     if attempt is None:
         if deps.claim.waits < WAITS:
             return NOT_YET(PAUSE_SECONDS, "the event names an order that is not ours yet")

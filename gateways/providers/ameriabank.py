@@ -16,11 +16,8 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import httpx
-from pydantic import TypeAdapter
 
 from contracts.evidence import Evidence
 from contracts.money import CURRENCIES
@@ -43,6 +40,7 @@ from gateways.providers.base import (
     References,
     RefundRequest,
 )
+from gateways.providers.options import duration, is_web_address, require, zone_of
 
 _LONGEST_LIFE = timedelta(seconds=1200)
 # Seen to be taken (CONVENTIONS.md, 4.12); the true limit is not documented.
@@ -76,24 +74,24 @@ class AmeriabankProvider:
         `two_phase`: the bank holds this account's payments first. `currency` is the account's, for answers that name
         none. Without `describe` only our reference is sent as description. `webhook_secrets` are not used.
         """
-        _require(bool(client_id), name, "client_id is missing: the ClientID that the bank gave")
-        _require(bool(user_name), name, "user_name is missing: the Username that the bank gave")
-        _require(currency is None or currency in CURRENCIES, name, "currency is an ISO 4217 code")
-        _require(set(languages) <= _PAGE_LANGUAGES and "en" in languages, name, "languages are en, and am and ru")
-        life = _duration(session_life)
-        _require(timedelta(seconds=1) <= life <= _LONGEST_LIFE, name, "session_life is 1 to 1200 seconds")
+        require(bool(client_id), name, "client_id is missing: the ClientID that the bank gave")
+        require(bool(user_name), name, "user_name is missing: the Username that the bank gave")
+        require(currency is None or currency in CURRENCIES, name, "currency is an ISO 4217 code")
+        require(set(languages) <= _PAGE_LANGUAGES and "en" in languages, name, "languages are en, and am and ru")
+        life = duration(session_life)
+        require(timedelta(seconds=1) <= life <= _LONGEST_LIFE, name, "session_life is 1 to 1200 seconds")
         self.name = name
         self._two_phase = two_phase
         self._languages = tuple(languages)
         self._describe = describe
         self._client = AmeriabankClient(name, base_url, client_id, user_name, api_key, transport)
-        self._looks = Looks(self._client, Reading(name, two_phase, _zone(name, zone), currency))
+        self._looks = Looks(self._client, Reading(name, two_phase, zone_of(name, zone), currency))
         self._refunds = Refunds(self._client, self._looks)
         self.capabilities = Capabilities(
             create=CreateMode.OVERWRITES,
             opens=Opens.AT_PAY,
             session_life=life,
-            settle=_duration(settle),
+            settle=duration(settle),
             lookup=True,
             lookup_gives_page=True,
             cancel=False,
@@ -190,7 +188,7 @@ class AmeriabankProvider:
     def _registration(self, order: OrderRequest) -> dict[str, Any]:
         """Refuse what the bank would refuse or read as something else, and put the rest into its words."""
         number = self._client.number("create_order", order.reference)
-        if not _is_web_address(order.return_url):
+        if not is_web_address(order.return_url):
             raise self._client.invalid("create_order", "return_url")
         if not 1 <= _seconds(order.expires_in) <= _LONGEST_LIFE.total_seconds():  # the bank checks it not
             raise self._client.invalid("create_order", "expires_in")
@@ -236,29 +234,5 @@ class AmeriabankProvider:
 _ADAPTER: type[Provider] = AmeriabankProvider  # checked by the type checker, method by method
 
 
-def _is_web_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.netloc)
-
-
 def _seconds(life: timedelta) -> int:
     return int(life.total_seconds())
-
-
-def _duration(value: timedelta | str) -> timedelta:
-    return TypeAdapter(timedelta).validate_python(value)
-
-
-def _zone(name: str, zone: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"provider {name}: zone {zone!r} is not in this system's time zone data") from None
-
-
-def _require(is_right: bool, name: str, problem: str) -> None:
-    if not is_right:
-        raise ValueError(f"provider {name}: {problem}")

@@ -15,11 +15,8 @@ assumed. Traps that shape this file:
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import httpx
-from pydantic import TypeAdapter
 
 from contracts.evidence import Evidence
 from contracts.money import CURRENCIES
@@ -41,6 +38,7 @@ from gateways.providers.base import (
     ProviderRefund,
     RefundRequest,
 )
+from gateways.providers.options import duration, is_web_address, require, zone_of
 
 _HELD = 1  # orderStatus: authorised, nothing captured
 _LONGEST_NUMBER = 36
@@ -82,15 +80,15 @@ class ArcaProvider:
         `expiry` says how an order's end is sent: "seconds", or "date", a local time of `zone`. `currency` is the
         account's, for answers that name none. Without `describe` only our reference is sent as description.
         """
-        _require(bool(user_name), name, "user_name is missing: the login of the API user, often ending in -api")
-        _require(expiry in {"seconds", "date"}, name, "expiry is seconds or date")
-        _require(currency is None or currency in CURRENCIES, name, "currency is an ISO 4217 code")
+        require(bool(user_name), name, "user_name is missing: the login of the API user, often ending in -api")
+        require(expiry in {"seconds", "date"}, name, "expiry is seconds or date")
+        require(currency is None or currency in CURRENCIES, name, "currency is an ISO 4217 code")
         self.name = name
         self._two_phase = two_phase
         self._languages = tuple(languages)
         self._expires_by_date = expiry == "date"
         self._describe = describe
-        self._zone = _zone(name, zone)
+        self._zone = zone_of(name, zone)
         self._reading = Reading(name, two_phase, self._zone, currency)
         self._events = EventReader(name, Callbacks(callbacks), webhook_secrets, tuple(public_keys), callback_hash)
         self._client = ArcaClient(name, base_url, user_name, api_key, transport)
@@ -99,8 +97,8 @@ class ArcaProvider:
         self.capabilities = Capabilities(
             create=CreateMode.UNIQUE,
             opens=Opens.AT_PAY,
-            session_life=_duration(session_life),
-            settle=_duration(settle),
+            session_life=duration(session_life),
+            settle=duration(settle),
             lookup=True,
             lookup_gives_page=False,
             cancel=cancel,
@@ -134,7 +132,7 @@ class ArcaProvider:
                 ) from None
             raise
         made = answer.body
-        if not made.order_id or not _is_web_address(made.form_url):
+        if not made.order_id or not is_web_address(made.form_url):
             raise self._client.unknown("create_order", "neither failure nor page in the answer", "unreadable")
         return ProviderOrder(
             reference=order.reference,
@@ -216,7 +214,7 @@ class ArcaProvider:
     def _check_order(self, order: OrderRequest) -> None:
         """Refuse what the gateway would refuse, or would read as something else."""
         self._client.short("create_order", order.reference, _LONGEST_NUMBER)
-        if not _is_web_address(order.return_url) or len(order.return_url) > _LONGEST_URL:
+        if not is_web_address(order.return_url) or len(order.return_url) > _LONGEST_URL:
             raise self._client.invalid("create_order", "return_url")
         if _seconds(order.expires_in) < 1:
             raise self._client.invalid("create_order", "expires_in")
@@ -246,29 +244,5 @@ class ArcaProvider:
 _ADAPTER: type[Provider] = ArcaProvider  # checked by the type checker, method by method
 
 
-def _is_web_address(url: str | None) -> bool:
-    try:
-        parts = urlsplit(url or "")
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.netloc)
-
-
 def _seconds(life: timedelta) -> int:
     return int(life.total_seconds())
-
-
-def _duration(value: timedelta | str) -> timedelta:
-    return TypeAdapter(timedelta).validate_python(value)
-
-
-def _zone(name: str, zone: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"provider {name}: zone {zone!r} is not in this system's time zone data") from None
-
-
-def _require(is_right: bool, name: str, problem: str) -> None:
-    if not is_right:
-        raise ValueError(f"provider {name}: {problem}")

@@ -112,13 +112,18 @@ class ProviderRefund:
 
 @dataclass(frozen=True, slots=True)
 class ProviderEvent:
-    """A hint that something happened. `evidence` only where the signed body carries complete facts."""
+    """A hint that something happened. `evidence` only where the signed body carries complete facts.
+
+    `payment`: the provider's id of a capture, where the event names no order (a dispute does at some): the books know
+    whose it is.
+    """
 
     event_id: str | None
     event_type: str
     reference: str | None
     provider_order_id: str | None
     evidence: Evidence | None = None
+    payment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +173,7 @@ class Provider(Protocol):
     def parse_event(
         self, *, method: str, query: str, headers: dict[str, str], body: bytes, received_at: datetime
     ) -> ProviderEvent:
-        """Check signature and age against the receive time, then parse. Refused names what is wrong.
+        """Check signature and age against the receive time, then parse, and ask nobody. Refused names what is wrong.
 
         `headers` have lower-case names; `query` is the raw query string; `body` the raw bytes.
         """

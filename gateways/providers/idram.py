@@ -14,11 +14,8 @@ is assumed. Traps that shape this file:
 
 import re
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import httpx
-from pydantic import TypeAdapter
 
 from contracts.evidence import Evidence
 from contracts.money import MAX_AMOUNT_MINOR, exponent, major
@@ -36,6 +33,7 @@ from gateways.providers.base import (
     RefundRequest,
 )
 from gateways.providers.idram_events import CURRENCY, LONGEST_BILL, ResultUrl
+from gateways.providers.options import duration, is_web_address, require, zone_of
 
 _LANGUAGES = {"hy": "AM", "ru": "RU", "en": "EN"}  # "EDP_LANGUAGE (RU, EN, AM)"
 _LONGEST_DESCRIPTION = 250  # ASSUMED: the document gives no length
@@ -68,20 +66,20 @@ class IdramProvider:
         description. ValueError says what is wrong.
         """
         account = str(rec_account)
-        _require(account.isascii() and account.isalnum(), name, "rec_account is your IdramID: digits")
-        _require(bool(webhook_secrets) and all(webhook_secrets), name, "webhook_secrets: your SECRET_KEY, never empty")
-        _require(_is_web_address(base_url), name, "base_url is no web address; Idram's is https://banking.idram.am")
+        require(account.isascii() and account.isalnum(), name, "rec_account is your IdramID: digits")
+        require(bool(webhook_secrets) and all(webhook_secrets), name, "webhook_secrets: your SECRET_KEY, never empty")
+        require(is_web_address(base_url), name, "base_url is no web address; Idram's is https://banking.idram.am")
         self.name = name
         self._page = f"{base_url.rstrip('/')}/Payment/GetPayment"
         self._account = account
         self._email = email
         self._describe = describe
-        self._result_url = ResultUrl(name, account, webhook_secrets, _zone(name, zone))
+        self._result_url = ResultUrl(name, account, webhook_secrets, zone_of(name, zone))
         self.capabilities = Capabilities(
             create=CreateMode.IDEMPOTENT,
             opens=Opens.AT_PAY,
             session_life=_LIFE,
-            settle=TypeAdapter(timedelta).validate_python(settle),
+            settle=duration(settle),
             lookup=False,
             lookup_gives_page=False,
             cancel=False,  # a precheck that is refused is the cancel
@@ -186,23 +184,3 @@ _ADAPTER: type[Provider] = IdramProvider  # checked by the type checker, method 
 def _is_bill(reference: str) -> bool:
     """Tell whether our reference can be a bill: a colon would make the checksum ambiguous."""
     return 1 <= len(reference) <= LONGEST_BILL and reference.isprintable() and ":" not in reference
-
-
-def _is_web_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.netloc)
-
-
-def _zone(name: str, zone: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"provider {name}: zone {zone!r} is not in this system's time zone data") from None
-
-
-def _require(is_right: bool, name: str, problem: str) -> None:
-    if not is_right:
-        raise ValueError(f"provider {name}: {problem}")

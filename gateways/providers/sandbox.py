@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 import httpx
-from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from contracts.evidence import Evidence, OrderState, ProviderTransaction, TransactionKind
 from contracts.money import CURRENCIES, Currency
@@ -28,6 +28,7 @@ from gateways.providers.base import (
     ProviderRefund,
     RefundRequest,
 )
+from gateways.providers.options import duration
 
 SIGNATURE_HEADER = "sandbox-signature"
 TOLERANCE = timedelta(seconds=300)
@@ -117,7 +118,7 @@ class SandboxProvider:
         self._family = Family(family)
         self._secrets = tuple(secret.encode() for secret in webhook_secrets)
         self._http = HttpClient(name, base_url, headers={"authorization": f"Bearer {api_key}"}, transport=transport)
-        self.capabilities = _capabilities(self._family, Opens(opens), _duration(session_life), _duration(settle))
+        self.capabilities = _capabilities(self._family, Opens(opens), duration(session_life), duration(settle))
 
     def create_order(self, order: OrderRequest) -> ProviderOrder:
         """Create the order. Unknown when the call left us and no answer came back.
@@ -311,10 +312,6 @@ def _capabilities(family: Family, opens: Opens, session_life: timedelta, settle:
         calls_per_second=5000.0,
         burst=5000,
     )
-
-
-def _duration(value: timedelta | str) -> timedelta:
-    return TypeAdapter(timedelta).validate_python(value)
 
 
 def _transaction(entry: _Transaction) -> ProviderTransaction:

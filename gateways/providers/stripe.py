@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import httpx
-from pydantic import TypeAdapter
 
 from contracts.evidence import Evidence
 from gateways.http import Answer, segment
@@ -32,6 +31,7 @@ from gateways.providers.base import (
     ProviderRefund,
     RefundRequest,
 )
+from gateways.providers.options import duration, require
 from gateways.providers.stripe_client import StripeClient
 from gateways.providers.stripe_events import EventReader
 from gateways.providers.stripe_evidence import charge_of, evidence, intent_of
@@ -67,12 +67,12 @@ class StripeProvider:
         of ours to Stripe's, as {"hy": "ru"}; without it, one that Stripe lacks leaves the choice to the browser.
         `livemode`: refuse answers and events of the other mode. Without `describe` only our reference is shown.
         """
-        life = _duration(session_life)
-        _require(all(webhook_secrets), name, "an empty webhook secret would let anyone sign")
-        _require(SHORTEST <= life <= LONGEST, name, "session_life is from 30 minutes to 24 hours")
-        _require(all(map(_TYPE_OF_METHOD.fullmatch, payment_method_types)), name, "payment_method_types are words")
-        _require(set((locales or {}).values()) <= LOCALES, name, "locales names a language that Stripe has not")
-        _require(_fits_mode(api_key, livemode), name, "livemode and the api_key are of different modes")
+        life = duration(session_life)
+        require(all(webhook_secrets), name, "an empty webhook secret would let anyone sign")
+        require(SHORTEST <= life <= LONGEST, name, "session_life is from 30 minutes to 24 hours")
+        require(all(map(_TYPE_OF_METHOD.fullmatch, payment_method_types)), name, "payment_method_types are words")
+        require(set((locales or {}).values()) <= LOCALES, name, "locales names a language that Stripe has not")
+        require(_fits_mode(api_key, livemode), name, "livemode and the api_key are of different modes")
         self.name = name
         self._two_phase = two_phase
         self._client = StripeClient(name, base_url, api_key, livemode, transport)
@@ -83,13 +83,12 @@ class StripeProvider:
             secrets=webhook_secrets,
             livemode=livemode,
             proves=not two_phase,
-            find=lambda payment: self._client.of_payment("parse_event", payment, hasty=True),
         )
         self.capabilities = Capabilities(
             create=CreateMode.IDEMPOTENT,
             opens=Opens.AT_PAY,
             session_life=life,
-            settle=_duration(settle),
+            settle=duration(settle),
             lookup=True,
             lookup_gives_page=True,
             cancel=True,
@@ -164,8 +163,7 @@ class StripeProvider:
     ) -> ProviderEvent:
         """Check signature and age, then parse. Refused names what is wrong.
 
-        A dispute, and a refund made at Stripe's own desk, name their payment alone: then Stripe is asked for its
-        session, in a moment or not at all (Unavailable).
+        A dispute, and a refund made at Stripe's own desk, name their payment alone.
         """
         return self._events.read(method, headers, body, received_at)
 
@@ -219,12 +217,3 @@ def _fits_mode(api_key: str, livemode: bool | None) -> bool:
     """Tell whether a key, as sk_test_... or rk_live_..., is of the mode that is asked for."""
     other = "test" if livemode else "live"
     return livemode is None or not api_key.startswith((f"sk_{other}_", f"rk_{other}_"))
-
-
-def _duration(value: timedelta | str) -> timedelta:
-    return TypeAdapter(timedelta).validate_python(value)
-
-
-def _require(is_right: bool, name: str, problem: str) -> None:
-    if not is_right:
-        raise ValueError(f"provider {name}: {problem}")

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from contracts.ids import moment_of, new_id
 from gateways.errors import Refused, Unavailable, Unknown
-from gateways.http import Answer, Call, HttpClient, Limits, segment
+from gateways.http import Answer, Call, HttpClient, segment
 from gateways.providers.stripe_money import to_wire
 from gateways.providers.stripe_wire import Charge, Dispute, Page, Refund, Session, Thing
 
@@ -44,10 +44,6 @@ _SKEW = timedelta(minutes=5)
 # Most orders are made within this time of their reference; only then is the rest of time searched.
 _SOON = timedelta(hours=1)
 _LONG = timedelta(days=30)
-# For a look-up in passing, while an event is read: it must end within the moment that this may take.
-_HASTY = Limits(
-    pool_seconds=0.1, connect_seconds=0.4, send_seconds=0.2, read_seconds=0.8, deadline_seconds=1.5, tries=1
-)
 
 
 class StripeClient:
@@ -61,23 +57,13 @@ class StripeClient:
         self._livemode = livemode
         headers = {"authorization": f"Bearer {api_key}", "stripe-version": VERSION}
         own_faults = frozenset({_CONFLICT, _DEPENDENCY_FAILED})
-        self._http, self._hasty = (
-            HttpClient(
-                name,
-                base_url,
-                headers=headers,
-                limits=limits,
-                error_code=_error_code,
-                own_faults=own_faults,
-                transport=transport,
-            )
-            for limits in (Limits(), _HASTY)
+        self._http = HttpClient(
+            name, base_url, headers=headers, error_code=_error_code, own_faults=own_faults, transport=transport
         )
 
     def close(self) -> None:
         """Release connections."""
         self._http.close()
-        self._hasty.close()
 
     def get(self, operation: str, path: str, params: Mapping[str, str], model: type[ModelT]) -> Answer[ModelT]:
         """Read something."""
@@ -140,11 +126,10 @@ class StripeClient:
                 return found
         return []
 
-    def of_payment(self, operation: str, payment_intent: str, *, hasty: bool = False) -> Session | None:
-        """Find the session of a payment; None: it came by no session. `hasty`: at once, and not the whole of it."""
-        params = {"payment_intent": payment_intent, "limit": "1"} | ({} if hasty else {"expand[]": f"data.{WHOLE}"})
-        call = Call(operation, "GET", "v1/checkout/sessions", idempotent=True, params=params)
-        listed = (self._hasty if hasty else self._http).ask(call, Page[Session]).body
+    def of_payment(self, operation: str, payment_intent: str) -> Session | None:
+        """Find the session of a payment; None: it came by no session."""
+        params = {"payment_intent": payment_intent, "limit": "1", "expand[]": f"data.{WHOLE}"}
+        listed = self.get(operation, "v1/checkout/sessions", params, Page[Session]).body
         return listed.data[0] if listed.data else None
 
     def refunds_of(self, operation: str, charge: Charge) -> tuple[Refund, ...]:

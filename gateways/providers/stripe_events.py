@@ -8,7 +8,7 @@ new time and signature and its old id. Events come in any order, and two of them
 
 import hmac
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,8 +33,6 @@ _PAID = frozenset({"checkout.session.completed", "checkout.session.async_payment
 _WORD = re.compile(r"[a-z0-9_.]{1,80}")
 _LAST_SECOND = 253_402_300_799
 
-Find = Callable[[str], Session | None]
-
 
 @dataclass(frozen=True, slots=True)
 class EventReader:
@@ -43,7 +41,6 @@ class EventReader:
     secrets: Sequence[str]  # several are active while one is being rolled
     livemode: bool | None  # events of the other mode are refused
     proves: bool  # a paid session is money at once: it was not held first
-    find: Find  # the session of a payment, for objects that do not carry our reference
 
     def check(self, method: str, headers: Mapping[str, str], body: bytes, received_at: datetime) -> str | None:
         """Check signature and age alone; return the event's id."""
@@ -57,7 +54,7 @@ class EventReader:
         thing = data.get("object") if isinstance(data, dict) else None
         if not isinstance(thing, dict):
             raise _refused("it names no order", "order_missing")
-        reference, order_id = self._order_of(thing)
+        reference, order_id, payment = _order_of(thing)
         kind = event.get("type")
         event_type = kind if isinstance(kind, str) and _WORD.fullmatch(kind) else "unknown"
         return ProviderEvent(
@@ -66,6 +63,7 @@ class EventReader:
             reference=reference,
             provider_order_id=order_id,
             evidence=_proof(event, thing) if self.proves and event_type in _PAID else None,
+            payment=payment,
         )
 
     def _require_ours(self, event: Mapping[str, Any]) -> None:
@@ -73,24 +71,6 @@ class EventReader:
             raise _refused("it is of the other mode, test or live", "livemode")
         if event.get("account") is not None:
             raise _refused("it is about a connected account, which this one does not serve", "other_account")
-
-    def _order_of(self, thing: Mapping[str, Any]) -> tuple[str, str | None]:
-        """Return our reference and the session's id, where it is told."""
-        kind = _text(thing.get("object"))
-        if kind == _SESSION:
-            return _ours(_text(thing.get("client_reference_id")), thing), _text(thing.get("id"))
-        if kind in _CARRY_REFERENCE:
-            reference = _metadata(thing).get(REFERENCE)
-            if isinstance(reference, str) and _text(reference):
-                return reference, None
-        payment = _text(thing.get("payment_intent"))
-        if kind not in {"charge", "refund", "dispute"} or payment is None:
-            raise _refused("it names no order of ours", "order_missing")
-        # Made at Stripe's own desk, or by the customer's bank: it names the payment alone.
-        session = self.find(payment)
-        if session is None or session.our_reference is None:
-            raise _refused("its payment is of no order of ours", "not_ours")
-        return session.our_reference, session.id
 
     def _genuine(
         self, method: str, headers: Mapping[str, str], body: bytes, received_at: datetime
@@ -114,6 +94,24 @@ class EventReader:
         if not any(matches):
             raise _refused("signed with no secret of ours", "signature_mismatch")
         return moment(int(timestamp))
+
+
+def _order_of(thing: Mapping[str, Any]) -> tuple[str | None, str | None, str | None]:
+    """Return our reference, the session's id and the payment's, where each is told.
+
+    What was made at Stripe's own desk, or by the customer's bank, names the payment alone.
+    """
+    kind = _text(thing.get("object"))
+    if kind == _SESSION:
+        return _ours(_text(thing.get("client_reference_id")), thing), _text(thing.get("id")), None
+    if kind in _CARRY_REFERENCE:
+        reference = _metadata(thing).get(REFERENCE)
+        if isinstance(reference, str) and _text(reference):
+            return reference, None, None
+    payment = _text(thing.get("payment_intent"))
+    if kind not in {"charge", "refund", "dispute"} or payment is None:
+        raise _refused("it names no order of ours", "order_missing")
+    return None, None, payment
 
 
 def _signature_parts(header: str) -> tuple[str, list[str]]:

@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
 
 from contracts.ids import moment_of, new_id
 from gateways.errors import Refused, Unavailable
 from gateways.providers.base import OrderRequest, ProviderOrder
+from gateways.providers.options import is_web_address
 from gateways.providers.stripe_client import IDEMPOTENCY_ERROR, NOTHING_HAPPENED, StripeClient
 from gateways.providers.stripe_wire import REFERENCE, Session, moment
 
@@ -77,7 +77,7 @@ class Orders:
         """Return the parameters of a session, or refuse what Stripe would refuse."""
         if not 1 <= len(order.reference) <= _LONGEST_REFERENCE or not order.reference.isascii():
             raise self.client.invalid("create_order", "reference")
-        if not _is_web_address(order.return_url) or len(order.return_url) > _LONGEST_URL:
+        if not is_web_address(order.return_url) or len(order.return_url) > _LONGEST_URL:
             raise self.client.invalid("create_order", "return_url")
         amount, currency = self.client.money("create_order", order.amount_minor, order.currency)
         words = _CONTROLS.sub(" ", order.description if self.describe else "").strip()[:_LONGEST_DESCRIPTION]
@@ -112,7 +112,7 @@ class Orders:
         answer = self.client.post("create_order", "v1/checkout/sessions", form, Session, key=key)
         self._require_asked(order, answer.body)
         made = found_order(answer.body, order.reference, answer.request_id)
-        if not _is_web_address(made.pay_url):
+        if not is_web_address(made.pay_url):
             raise self.client.unknown("create_order", "no page in the answer", "unreadable")
         return made
 
@@ -122,7 +122,7 @@ class Orders:
         if best is None or best.status == "expired":
             return None
         self._require_asked(order, best)
-        if best.status != "open" or not _is_web_address(best.url):
+        if best.status != "open" or not is_web_address(best.url):
             raise self.client.unknown("create_order", "the order was paid or is being paid", "complete")
         return found_order(best, order.reference, None)
 
@@ -153,11 +153,3 @@ def found_order(session: Session, reference: str, request: str | None) -> Provid
         expires_at=moment(session.expires_at),
         provider_request_id=request,
     )
-
-
-def _is_web_address(url: str | None) -> bool:
-    try:
-        parts = urlsplit(url or "")
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.netloc)

@@ -14,7 +14,6 @@ a setting here; docs/reference/providers/vpos.md lists them, and what is assumed
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -32,6 +31,7 @@ from gateways.providers.base import (
     ProviderRefund,
     RefundRequest,
 )
+from gateways.providers.options import is_web_address
 from gateways.providers.vpos_client import VposClient
 from gateways.providers.vpos_events import EventReader
 from gateways.providers.vpos_evidence import Money, Reading
@@ -92,7 +92,7 @@ class VposProvider:
         asked = (order.reference, body["amountMinor"], order.currency)
         if (session.order, session.amount, session.currency) != asked:
             raise self._client.unknown("create_order", "the answer is about another session", "other_order")
-        if not _is_web_address(session.page):
+        if not is_web_address(session.page):
             raise self._client.unknown("create_order", "no page in the answer", "unreadable")
         return _order(session, request_id)
 
@@ -161,7 +161,7 @@ class VposProvider:
         amount = self._money.to_wire(order.amount_minor, order.currency)
         if order.amount_minor <= 0 or amount is None:
             raise self._client.invalid("create_order", "amount")
-        if not _is_web_address(order.return_url) or len(order.return_url) > _LONGEST_URL:
+        if not is_web_address(order.return_url) or len(order.return_url) > _LONGEST_URL:
             raise self._client.invalid("create_order", "return_url")
         if order.expires_in <= timedelta(0):
             raise self._client.invalid("create_order", "expires_in")
@@ -182,15 +182,7 @@ def _order(session: Session, request_id: str | None) -> ProviderOrder:
     return ProviderOrder(
         reference=session.order,
         provider_order_id=session.id,
-        pay_url=session.page if _is_web_address(session.page) else None,
+        pay_url=session.page if is_web_address(session.page) else None,
         expires_at=session.expires_at,
         provider_request_id=request_id,
     )
-
-
-def _is_web_address(url: str | None) -> bool:
-    try:
-        parts = urlsplit(url or "")
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.netloc)

@@ -715,7 +715,10 @@ def test_every_event_of_an_order_leads_to_it(account: Open, receiver: Receiver) 
     act(provider, created, "close_dispute", status="won")
     event_of(provider, receiver, "charge.dispute.closed")
     events = [parse(provider, received) for received in list(receiver.received)]
-    assert {event.reference for event in events} == {created.reference}
+    payments = {event.payment for event in events if event.reference is None}
+    captured = {one.provider_transaction_id for one in evidence_of(provider, created).transactions[:1]}
+    assert payments == captured, "whose that is, the books know"
+    assert {event.reference for event in events} == {created.reference, None}
     assert {event.provider_order_id for event in events} <= {created.provider_order_id, None}
     kinds = {event.event_type for event in events}
     assert {"refund.created", "refund.failed", "charge.refunded", "charge.dispute.funds_withdrawn"} <= kinds

@@ -215,11 +215,10 @@ def test_a_refund_that_fails_afterwards_is_a_persons_case(
     assert reasons(deps) == {Reason.PAID_AFTER_REFUND}
 
 
-@pytest.mark.parametrize("fault", ["", "error_500_before"])
-def test_a_dispute_is_a_chargeback(deps: Deps, there: SimulatorProcess, receiver: Receiver, fault: str) -> None:
+def test_a_dispute_names_its_payment_alone_and_is_a_chargeback(
+    deps: Deps, there: SimulatorProcess, receiver: Receiver
+) -> None:
     attempt = paid(deps, there, receiver)
-    if fault:  # its event names the payment alone, and waits until somebody says whose that is
-        there.control.fault(fault, account=account_of(deps), operation="sessions.list", times=1)
     act(deps, there, attempt, "dispute")
     hear(deps, receiver, "charge.dispute.funds_withdrawn")
     assert moved(deps) == [("capture", AMOUNT), ("chargeback", AMOUNT)]
