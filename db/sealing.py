@@ -86,6 +86,10 @@ class Sealer:
         """Encrypt again under the newest key."""
         return self.seal(self.open(sealed))
 
+    def is_newest(self, sealed: bytes) -> bool:
+        """Tell whether the newest key sealed this."""
+        return sealed.startswith(self._head)
+
 
 def _key_id(raw: bytes) -> bytes:
     """Name a key without telling it."""
