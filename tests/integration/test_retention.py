@@ -170,7 +170,9 @@ def test_without_a_retention_nothing_is_ever_erased(clean_url: str) -> None:
         assert shown(deps, id_)["body_base64"] == "[sealed]"
 
 
-def test_a_rejected_body_is_erased_once_a_person_is_done_with_it(deps: Deps) -> None:
+def test_a_rejected_body_is_erased_once_a_person_is_done_with_it(
+    deps: Deps, clean_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def kept(body: bytes) -> str:
         refusal = Refusal("amqp", None, None, None, None, None, (), body, len(body))
         with deps.database.begin() as tx:
@@ -186,6 +188,9 @@ def test_a_rejected_body_is_erased_once_a_person_is_done_with_it(deps: Deps) -> 
         bodies = [rejections.show(tx, one, actor="karen", reason="look") for one in (waiting, done)]
     assert [one.body if one else None for one in bodies] == [b"open " + CARD.encode(), b""]
     assert [one.is_cut for one in bodies if one] == [False, True]
+    keys = {"data_keys": [DATA_KEY], "link_keys": [{"id": "k1", "secret": "s" * 32}]}
+    use_settings(monkeypatch, tmp_path, {"database_url": clean_url, **keys})
+    assert "[erased]" in run("intake", "rejected", "show", done, "--reason", "look").stdout
 
 
 def test_commands_show_raw_events_sealed_and_say_when_they_are_gone(
