@@ -42,7 +42,8 @@ def _find_out(tx: Tx, deps: Deps, entry: Record, attempt: Record) -> None:
     if provider is not None and provider.capabilities.lookup:
         request_check(tx, attempts.get(tx, attempt.id))
     else:  # nobody can be asked: its signed event is what we know
-        apply_evidence(tx, attempt, Evidence.model_validate_json(entry.evidence), message_id=entry.message_id)
+        evidence = Evidence.model_validate_json(entry.evidence)
+        apply_evidence(tx, deps.settings, attempt, evidence, message_id=entry.message_id)
 
 
 def refund(deps: Deps, entry_id: str, *, actor: str, reason: str) -> str:

@@ -16,6 +16,7 @@ _PROGRAMS = {
     "provider": "Run a payment provider with a hosted checkout page, webhooks, refunds and faults on demand.",
     "crm": "Run a CRM with invoices, deals and tasks, which publishes its invoices by AMQP or HTTP.",
     "arca": "Run a simulated ArCa iPay / BPC gateway, written from its public documentation.",
+    "fiscal": "Run a simulated fiscal device, which counts its receipts and refuses a number out of step.",
     "stripe": "Run a simulated Stripe API for Checkout Sessions, written from its public documentation.",
     "vpos": "Run simulated VPOS.am payment sessions, written from its public pages; much of it is assumed.",
     "idram": "Run a simulated Idram wallet: the customer's form, precheck, signed confirmation, faults on demand.",

@@ -32,7 +32,7 @@ from db.tx import Cause
 from runtime.build import build, close
 from runtime.deps import Deps
 from runtime.settings import Settings
-from sandbox.launch import CrmProcess, ProviderProcess
+from sandbox.launch import CrmProcess, FiscalProcess, ProviderProcess
 
 STOP_SECONDS = 30.0
 READY_SECONDS = 60.0
@@ -67,6 +67,7 @@ class Plan:
     crms: Sequence[str] = CRMS
     crm_publishes: bool = True  # False: the records are there, and somebody else sends their invoices
     settle: str = "PT3S"
+    fiscal: bool = False  # a fiscal device prints a receipt for all money
     provider_arguments: Sequence[str] = ()
     # Process name -> QUEUE.POINT@FILE, one after the other: each start is armed with the first whose FILE is missing.
     halt: dict[str, list[str]] = field(default_factory=dict)
@@ -91,6 +92,7 @@ class Stack:
             api_key=self._api_key,
             arguments=("--pay-later-seconds", "2", "--webhook-tries", "40", *plan.provider_arguments),
         )
+        self.fiscal = FiscalProcess() if plan.fiscal else None
         self.crms: dict[str, CrmProcess] = {}
         self.processes: dict[str, ManagedProcess] = {}
         self._supervisor: threading.Thread | None = None
@@ -121,6 +123,8 @@ class Stack:
                 webhook_secret=self._webhook_secrets[name],
                 pay_later_seconds=2,
             )
+        if self.fiscal is not None:
+            self.fiscal.start()
         self._write_settings(self._start_crms())
         for name, arguments in self._commands().items():
             program = self.plan.programs.get(name, ("-m", "cli.main", *arguments))
@@ -163,6 +167,8 @@ class Stack:
         for crm in self.crms.values():
             crm.stop()
         self.provider.stop()
+        if self.fiscal is not None:
+            self.fiscal.stop()
         if self._deps is not None:
             close(self._deps)
 
@@ -227,6 +233,7 @@ class Stack:
             },
             "routing": {currency: name for name, (_, _, currency) in plan.families.items()}
             | {"*": next(iter(plan.families))},
+            **self._fiscal(),
             "queue_prefix": plan.queue_prefix,
             "time_scale": plan.time_scale,
             "lease_cap": plan.lease_seconds,
@@ -247,6 +254,12 @@ class Stack:
             "webhook_secrets": [self._webhook_secrets[name]],
             "options": {"family": family, "opens": opens, "settle": self.plan.settle},
         }
+
+    def _fiscal(self) -> dict[str, object]:
+        if self.fiscal is None:
+            return {}
+        till = {"adapter": "sandbox", "base_url": self.fiscal.device_url(), "api_key": self.fiscal.password}
+        return {"fiscal": {"till": till}, "fiscal_device": "till"}
 
     def _commands(self) -> dict[str, list[str]]:
         serve = ["--host", "127.0.0.1", "--port", str(self.port)]

@@ -20,6 +20,7 @@ class Queue(StrEnum):
     CRM_UPDATE = "crm-update"
     COMMANDS = "commands"
     REFUNDS = "refunds"
+    FISCAL = "fiscal"
     MANAGER_TASKS = "manager-tasks"
     OUTBOUND = "outbound"
 
@@ -42,6 +43,7 @@ QUEUES: dict[type[Message], Queue] = {
     m.PaymentStatusChanged: Queue.OUTBOUND,
     m.MoneyUnmatched: Queue.OUTBOUND,
     m.RefundMake: Queue.REFUNDS,
+    m.ReceiptIssue: Queue.FISCAL,
     m.AttemptHold: Queue.REFUNDS,
     m.LinkWanted: Queue.COMMANDS,
     **dict.fromkeys(COMMANDS, Queue.COMMANDS),

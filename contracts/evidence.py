@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from contracts.statuses import Proof
+from contracts.statuses import FiscalStatus, Proof
 
 
 class OrderState(StrEnum):
@@ -51,6 +51,15 @@ class ProviderTransaction(BaseModel):
     cumulative: bool = False
 
 
+class ProviderReceipt(BaseModel):
+    """The fiscal receipt that a provider made by itself, as far as it tells. Another thing than paid."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: FiscalStatus
+    number: str | None = Field(default=None, max_length=64)
+
+
 class Evidence(BaseModel):
     """The provider's whole word on one order."""
 
@@ -63,4 +72,5 @@ class Evidence(BaseModel):
     transactions: tuple[ProviderTransaction, ...] = ()
     provider_request_id: str | None = None  # for the provider's support desk
     proof: Proof = Proof.LOOK_UP
+    receipt: ProviderReceipt | None = None
     asked_at: datetime

@@ -16,6 +16,7 @@ _CASE = "01kb3sm4c9e2g7j5n1q8t6v3xz"
 _MESSAGE = "01kb3r8v4t6y8z1b3d5f7h9jkm"
 _REJECTION = "01kb3t5n7q2s4v6x8z1b3d5f7h"
 _REFUND = "01kb3v2k9w4r6t8y1b3d5f7h9j"
+_RECEIPT = "01kb3v4m1x6s8v2z4c6e8g2j4k"
 _UNMATCHED = "01kb3w7m3p5q8s2v4x6z9b1d3f"
 _REQUEST = "7c9e6679f2a14b0f"
 
@@ -123,6 +124,7 @@ _DATA: dict[str, dict[str, Any]] = {
     "attempt.close.v1": {"invoice": _INVOICE, "attempt": _ATTEMPT, "close_no": 1, "reason": "superseded"},
     "attempt.hold.v1": {"invoice": _INVOICE, "attempt": _ATTEMPT, "hold_no": 1},
     "refund.make.v1": {"refund": _REFUND, "about": _INVOICE},
+    "receipt.issue.v1": {"invoice": _INVOICE, "fiscal_receipt": _RECEIPT},
     "money.unmatched.v1": {
         "unmatched": _UNMATCHED,
         "account": "main-bank",

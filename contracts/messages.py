@@ -2,7 +2,7 @@
 
     from outside   invoice.created  invoice.cancelled  provider.event
     between stages link.create  link.expire  link.wanted  checkout.start  attempt.check  attempt.close
-                   refund.make  crm.update  crm.check  exception.raised  exception.cleared
+                   refund.make  receipt.issue  crm.update  crm.check  exception.raised  exception.cleared
     to outside     invoice.accepted  intake.rejected  payment.status_changed  money.unmatched
 
 Ids and small facts only. A breaking change is a new version beside the old one, never an edit.
@@ -305,6 +305,25 @@ class RefundMake(Message):
     def subject(self) -> str:
         """Our invoice, or the inbox entry of money that is nobody's."""
         return self.about
+
+
+class ReceiptIssue(Message):
+    """Have a fiscal receipt printed for money that moved."""
+
+    TYPE: ClassVar[str] = "receipt.issue.v1"
+    FINGERPRINT: ClassVar[tuple[str, ...]] = ("fiscal_receipt", "decision")
+
+    invoice: str
+    fiscal_receipt: str
+    decision: str = ""  # the command that wants it tried again; none: the wish itself
+
+    def key(self) -> str:
+        """One receipt, and once more for each decision of a person."""
+        return key_of("receipt.issue", self.fiscal_receipt, *([self.decision] if self.decision else []))
+
+    def subject(self) -> str:
+        """Our invoice."""
+        return self.invoice
 
 
 class LinkWanted(Message):

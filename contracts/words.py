@@ -76,6 +76,7 @@ _FIELDS: dict[str, str] = {
     "refund": "Our id of the refund.",
     "FiscalStatusChanged.status": "Where the receipt stands.",
     "receipt_no": "The number of the fiscal receipt.",
+    "fiscal_receipt": "Our id of the fiscal receipt.",
     "decision": "Our id of the command that agreed to it, if one did.",
     "about": "Our id of the invoice, or of the inbox entry.",
     "unmatched": "Our id of the inbox entry.",

@@ -24,6 +24,7 @@ from db.retention import ERASED
 from db.schema import (
     attempts,
     exceptions,
+    fiscal_receipts,
     invoice_versions,
     links,
     message_conflicts,
@@ -269,6 +270,7 @@ _ATTEMPT = (
 )
 _TRANSACTION = ("account", "provider_transaction_id", "kind", "amount_minor", "currency", "occurred_at")
 _REFUND = ("amount_minor", "currency", "state", "provider_transaction_id", "created_at", "ended_at")
+_RECEIPT = ("device", "kind", "state", "amount_minor", "currency", "purpose", "number", "created_at", "ended_at")
 _VERDICT = ("rule_id", "verdict", "status", "created_at")
 _CASE = ("reason", "episode", "state", "detail", "created_at", "closed_at")
 _MAX_VIEWS = 10_000
@@ -315,6 +317,7 @@ def _invoice(tx: Tx, held: Held, invoice_id: str, secrets: Sequence[str]) -> dic
         "attempts": _all(tx, attempts, _ATTEMPT, invoice_id),
         "transactions": _all(tx, transactions, _TRANSACTION, invoice_id),
         "refunds": _all(tx, refunds, _REFUND, invoice_id),
+        "fiscal_receipts": _all(tx, fiscal_receipts, _RECEIPT, invoice_id),
         "verdicts": _all(tx, verdicts, _VERDICT, invoice_id),
         "cases": _all(tx, exceptions, _CASE, invoice_id),
         "messages": list(_messages(tx, held, [one for one in _once(held) if one.subject in names], secrets)),

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Table, and_, select, tuple_
 
 from db import audit_chain
 from db.database import Database, Trouble, trouble_of
-from db.promises import deeds, links, money, outside, standing, store
+from db.promises import deeds, links, money, outside, receipts, standing, store
 from db.promises.base import Bounds, Check, Suspect, Unchecked, key_of_table
 from db.schema import invoices
 from db.tx import Tx
@@ -54,6 +54,7 @@ CHECKS: tuple[Check, ...] = (
     *store.LEFT_LYING,
     *links.FORGOTTEN,
     *outside.TASKS_FOLLOW,
+    *receipts.RECEIPTS,
 )
 
 

@@ -441,6 +441,55 @@ refunds = Table(
 Index(None, refunds.c.invoice_id)
 Index(None, refunds.c.unmatched_id)
 
+# A fiscal device's counter, and the one worker that may talk to it (a lease).
+fiscal_devices = Table(
+    "fiscal_devices",
+    metadata,
+    _id("name"),
+    Column("base_seq", Integer, nullable=True),  # where the counter stood when we first met it; none: not met yet
+    Column("last_seq", Integer, nullable=True),  # the number that was surely used last
+    _word("holder", nullable=True),
+    _time("holder_until"),
+    _created(),
+)
+
+# Fiscal receipts, from the wish to the number. A number (seq) is given when a receipt is sent, and taken away again
+# when it surely was not printed; so there is never more than one whose end nobody knows.
+fiscal_receipts = Table(
+    "fiscal_receipts",
+    metadata,
+    _id(),
+    _word("device"),
+    _word("kind"),
+    _word("state"),
+    _ref("invoice_id", "invoices.id", nullable=True),  # none: printed past us
+    _ref("transaction_id", "transactions.id", nullable=True),
+    _ref("original_id", "fiscal_receipts.id", nullable=True),  # what a return returns
+    _money("amount_minor"),
+    _word("currency"),
+    _text("purpose"),
+    Column("seq", Integer, nullable=True),
+    _word("number", nullable=True),
+    _word("provider_request_id", nullable=True),
+    _text("error", nullable=True),
+    _word("message_id", nullable=True),  # the message that has it printed
+    _word("request_id"),
+    _time("sent_at"),
+    _time("ended_at"),
+    _created(),
+    UniqueConstraint("transaction_id", "kind"),
+    UniqueConstraint("device", "seq"),
+)
+Index(None, fiscal_receipts.c.invoice_id)
+_partial("ix_fiscal_receipts_wanted", fiscal_receipts, "device", "id", where="state = 'wanted'")
+_partial(
+    "uq_fiscal_receipts_one_undecided",
+    fiscal_receipts,
+    "device",
+    where="seq IS NOT NULL AND state <> 'issued'",
+    unique=True,
+)
+
 verdicts = Table(
     "verdicts",
     metadata,

@@ -15,7 +15,11 @@ from sqlalchemy import Row, or_, select
 from contracts.base import key_of
 from contracts.messages import ProviderEventReceived
 from contracts.money import display
+<<<<<<< HEAD
 from db import audit, dead_letters, invoices, link_views
+=======
+from db import audit, invoices, link_views, receipts
+>>>>>>> 9d5416a79d25f426bf57742e45169d6d10644c3e
 from db.schema import (
     attempts,
     exceptions,
@@ -158,6 +162,7 @@ def of(tx: Tx, invoice_id: str) -> Story:
         *_messages(tx, invoice),
         *_money(tx, invoice_id),
         *_refunds(tx, invoice_id),
+        *_receipts(tx, invoice_id),
         *_exceptions(tx, invoice_id),
         *_deeds(tx, invoice),
     ]
@@ -251,6 +256,18 @@ def _refunds(tx: Tx, invoice_id: str) -> Iterator[Entry]:
         yield Entry(row.created_at, "refund", text, facts, row.request_id)
         if row.ended_at:
             yield Entry(row.ended_at, "refund", f"refund {row.id} {row.state}{_because(row.error)}", facts)
+
+
+def _receipts(tx: Tx, invoice_id: str) -> Iterator[Entry]:
+    shown = ("id", "device", "kind", "state", "amount_minor", "currency", "seq", "number", "error", "transaction_id")
+    for row in receipts.of_invoice(tx, invoice_id):
+        facts = _facts(row, *shown, "provider_request_id")
+        text = f"{row.kind} receipt {row.id} of {display(row.amount_minor, row.currency)} wanted from {row.device}"
+        yield Entry(row.created_at, "receipt", text, facts, row.request_id)
+        if row.ended_at:
+            number = f" as {row.number}" if row.number else ""
+            text = f"{row.kind} receipt {row.id} {row.state}{number}{_because(row.error)}"
+            yield Entry(row.ended_at, "receipt", text, facts, row.request_id)
 
 
 def _exceptions(tx: Tx, invoice_id: str) -> Iterator[Entry]:

@@ -3,7 +3,7 @@
 #
 #   deploy/make-secrets.sh FOLDER [HOST]     HOST: where all three servers are; without it their names in compose.yaml
 #
-# compose.yaml and the systemd units read this folder. Enter your providers' and CRMs' secrets in accounts and crms.
+# compose.yaml and the systemd units read this folder. Enter your partners' secrets in accounts, crms and fiscal.
 set -eu
 umask 077    # nobody else may look into the folder
 
@@ -45,6 +45,7 @@ printf '["%s"]\n' "$(random 32)" | put data_keys
 printf '[{"id": "k1", "secret": "%s"}]\n' "$(random 32)" | put link_keys
 
 # JSON beside what paylinks.toml says of the same names, for example {"acme-bank": {"api_key": "...",
-# "webhook_secrets": ["..."]}} and {"acme-crm": {"token": "..."}}.
+# "webhook_secrets": ["..."]}}, {"acme-crm": {"token": "..."}} and {"acme-till": {"api_key": "..."}}.
 echo '{}' | put accounts
 echo '{}' | put crms
+echo '{}' | put fiscal

@@ -16,6 +16,7 @@ from db.database import Database
 from db.message_store import Claimed, Ending
 from db.tx import Cause, Tx
 from gateways.crms.base import Crm
+from gateways.fiscal.base import FiscalDevice
 from gateways.providers.base import Provider
 from runtime import points
 from runtime.gates import Gate
@@ -62,6 +63,7 @@ class Deps:
     providers: Mapping[str, Provider]
     crms: Mapping[str, Crm]
     events: EventPublisher | None = None
+    fiscal: Mapping[str, FiscalDevice] = field(default_factory=dict)
     gates: Mapping[str, Gate] = field(default_factory=dict)
     claimed: Claimed | None = None
     ended: list[str] = field(default_factory=list)  # the outcome, once `concluding` is through

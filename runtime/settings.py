@@ -73,6 +73,14 @@ class PolicySettings(Policy):
     model_config = ConfigDict(extra="forbid")
 
 
+def _sane_item(value: str) -> str:
+    try:
+        value.format(invoice_id="", purpose="")
+    except (KeyError, IndexError, ValueError, AttributeError):
+        raise ValueError("use {invoice_id} and {purpose} alone; write other braces twice") from None
+    return value
+
+
 class MerchantSettings(_Part):
     """Whom the customer pays, as the pages say it."""
 
@@ -108,6 +116,7 @@ class RefundSettings(_Part):
     second_person_above: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
 
 
+<<<<<<< HEAD
 def _at_least_a_day(value: timedelta) -> timedelta:
     if value < timedelta(days=1):
         raise ValueError("too short; use an ISO 8601 duration of a day or more, such as P90D")
@@ -122,6 +131,21 @@ class RetentionSettings(_Part):
 
     raw_events: Retention | None = None  # query, headers and body of providers' events
     rejected_bodies: Retention | None = None  # bodies that could not be read, once a person replayed or discarded them
+=======
+class FiscalSettings(_Part):
+    """One fiscal device, or one account at a service that stands for one."""
+
+    adapter: str
+    base_url: str
+    api_key: SecretStr
+    # What a receipt says was sold: {invoice_id} and {purpose} are the invoice's. A purpose may hold a name: only use it
+    # where your CRM writes none there.
+    item: Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_sane_item)] = "{invoice_id}"
+    # The number that was used last, for a device that does not tell: when we first meet it, and later when it is out of
+    # step because somebody used numbers past us. What lies behind is never gone back to.
+    last_seq: Annotated[int, Field(ge=0)] = 0
+    options: dict[str, Any] = Field(default_factory=dict)
+>>>>>>> 9d5416a79d25f426bf57742e45169d6d10644c3e
 
 
 class CrmSettings(_Part):
@@ -135,6 +159,7 @@ class CrmSettings(_Part):
     merchant: MerchantSettings | None = None  # none: the deployment's
     refunds: RefundSettings | None = None  # none: the deployment's
     routing: Annotated[Routing, AfterValidator(_sane_routing)] = Field(default_factory=dict)  # before the deployment's
+    fiscal: Slug | Literal[""] | None = None  # the device that prints its receipts; none: the deployment's; "": none
 
 
 class LinkKey(_Part):
@@ -161,6 +186,8 @@ class Settings(BaseSettings):
     link_keys: tuple[LinkKey, ...] = Field(min_length=1)  # newest first
     accounts: dict[Slug, AccountSettings] = Field(default_factory=dict)
     crms: dict[Slug, CrmSettings] = Field(default_factory=dict)
+    fiscal: dict[Slug, FiscalSettings] = Field(default_factory=dict)
+    fiscal_device: Slug | None = None  # prints for every CRM that names none; none: no receipts of ours
     policy: PolicySettings = PolicySettings()
     merchant: MerchantSettings = MerchantSettings()
     refunds: RefundSettings = RefundSettings()
@@ -190,6 +217,14 @@ class Settings(BaseSettings):
             missing = sorted(named - set(self.accounts))
             if missing:
                 raise ValueError(f"{place} names accounts that are not configured: {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _fiscal_devices_are_there(self) -> "Settings":
+        of_crms = {f"crms.{name}.fiscal": crm.fiscal for name, crm in self.crms.items()}
+        for place, device in {"fiscal_device": self.fiscal_device, **of_crms}.items():
+            if device and device not in self.fiscal:
+                raise ValueError(f"{place} names a fiscal device that is not configured: {device}")
         return self
 
     @classmethod
@@ -227,6 +262,12 @@ class Settings(BaseSettings):
         """Return whom the customer of an invoice pays."""
         known = self.crms.get(crm)
         return known.merchant if known is not None and known.merchant is not None else self.merchant
+
+    def fiscal_for(self, crm: str) -> str | None:
+        """Return the device that prints the receipts of a CRM's invoices; None: none of ours does."""
+        known = self.crms.get(crm)
+        named = known.fiscal if known is not None else None
+        return (self.fiscal_device if named is None else named) or None
 
     def account_for(self, crm: str, currency: str, amount_minor: int, wanted: str | None) -> str | None:
         """Return the account that takes an invoice: the one it names, else the route of its CRM, else of all."""

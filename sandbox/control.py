@@ -67,6 +67,19 @@ class ProviderControl:
         return _asked(self._client, method, path, body)
 
 
+class FiscalControl(ProviderControl):
+    """Plays the people and the bad luck at the sandbox's fiscal devices; an account is a device."""
+
+    def receipts(self, device: str = "till") -> list[dict[str, Any]]:
+        """Return every receipt, by its number."""
+        found: list[dict[str, Any]] = self._ask("GET", f"/control/{device}/receipts")["receipts"]
+        return found
+
+    def print_by_hand(self, device: str = "till") -> dict[str, Any]:
+        """Print a receipt at the device itself, past every program."""
+        return self._ask("POST", f"/control/{device}/print", {})
+
+
 class CrmControl:
     """Feeds the sandbox's CRM and reads what was done to it."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from sandbox.control import CrmControl, ProviderControl
+from sandbox.control import CrmControl, FiscalControl, ProviderControl
 
 _STOP_SECONDS = 10.0
 _ROOT = Path(__file__).resolve().parent.parent
@@ -217,6 +217,32 @@ class ArcaProcess(SimulatorProcess):
     def rest_url(self) -> str:
         """The base URL that an adapter takes."""
         return f"{self.base_url}/payment/rest"
+
+
+class FiscalProcess(SimulatorProcess):
+    """The simulated fiscal service, with one device "till"; control opens further ones."""
+
+    def __init__(self, *, password: str | None = None, arguments: Sequence[str] = ()) -> None:
+        """`arguments` are further ones of the command line, as ("--last-seq", "65")."""
+        super().__init__("fiscal", password=password, arguments=arguments)
+        self._fiscal: FiscalControl | None = None
+
+    @property
+    def control(self) -> FiscalControl:
+        """The control client of the running process."""
+        if self._fiscal is None or self._fiscal.base_url != self.base_url:
+            self._fiscal = FiscalControl(self.base_url, self._control_key)
+        return self._fiscal
+
+    def device_url(self, device: str = "till") -> str:
+        """Return the base URL that an adapter takes."""
+        return f"{self.base_url}/{device}"
+
+    def _reap(self) -> None:
+        if self._fiscal is not None:
+            self._fiscal.close()
+            self._fiscal = None
+        super()._reap()
 
 
 class CrmProcess(SandboxProcess):

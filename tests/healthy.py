@@ -26,7 +26,7 @@ from runtime.deps import Deps
 from runtime.inbound import Incoming
 from runtime.intake import replay, take
 from runtime.settings import Settings
-from sandbox.launch import CrmProcess, ProviderProcess
+from sandbox.launch import CrmProcess, FiscalProcess, ProviderProcess
 from tests.support import DATA_KEY, open_database
 from workers import registry
 from workers.executor import Executor
@@ -54,9 +54,9 @@ class Healthy:
 def healthy(url: str) -> Iterator[Healthy]:
     """Bring an empty database into a healthy state; the sandbox stays up until the end of the block."""
     open_database(url).dispose()
-    with ProviderProcess(family="unique") as provider, CrmProcess(crm=CRM) as crm:
+    with ProviderProcess(family="unique") as provider, CrmProcess(crm=CRM) as crm, FiscalProcess() as fiscal:
         provider.control.configure("intl", api_key=provider.api_key, family="idempotent", webhook_secret="w" * 16)
-        world = Healthy(url, settings_for(url, provider, crm), provider, crm)
+        world = Healthy(url, settings_for(url, provider, crm, fiscal), provider, crm)
         deps = build(world.settings())
         registry.load_all()
         _Builder(world, deps).build()
@@ -64,7 +64,7 @@ def healthy(url: str) -> Iterator[Healthy]:
         yield world
 
 
-def settings_for(url: str, provider: ProviderProcess, crm: CrmProcess) -> dict[str, Any]:
+def settings_for(url: str, provider: ProviderProcess, crm: CrmProcess, fiscal: FiscalProcess) -> dict[str, Any]:
     return {
         "database_url": url,
         "data_keys": [DATA_KEY],
@@ -75,6 +75,8 @@ def settings_for(url: str, provider: ProviderProcess, crm: CrmProcess) -> dict[s
         },
         "crms": {CRM: {"adapter": "sandbox", "base_url": crm.base_url, "token": crm.token}},
         "routing": {"AMD": "main", "*": "intl"},
+        "fiscal": {"till": {"adapter": "sandbox", "base_url": fiscal.device_url(), "api_key": fiscal.password}},
+        "fiscal_device": "till",
         "refunds": {"second_person_above": {"AMD": 80_000}},
     }
 

@@ -37,6 +37,7 @@ from runtime.deps import Deps
 from runtime.reserving import reserve
 from workers.commanding import LIMIT, SCHEDULE, Declined, Target, carry_out
 from workers.linking import make_link, supersede
+from workers.receipts import WordRefused, take_fiscal_word
 from workers.stage import Outcome, stage
 from workers.standing import announce, ask_to_close, clear_exception, raise_exception, restand
 
@@ -214,15 +215,20 @@ def note_fiscal(message: FiscalStatusChanged, deps: Deps) -> Outcome:
 
     def do(tx: Tx, target: Target) -> str | Declined:
         now = FiscalStatus(target.invoice.fiscal_status)
-        refused = fiscal_refusal(now, message.status)
-        if refused is not None:
-            return Declined(refused)
-        if message.status is now:
-            return f"the receipt was {now} before"
-        invoices.set_fiscal(tx, target.invoice.id, message.status)
+        try:
+            said = take_fiscal_word(tx, deps, target.invoice, message)
+        except WordRefused as error:
+            return Declined(str(error))
+        if said is None:  # no receipt of ours is open: only his word counts
+            refused = fiscal_refusal(now, message.status)
+            if refused is not None:
+                return Declined(refused)
+            if message.status is now:
+                return f"the receipt was {now} before"
+            invoices.set_fiscal(tx, target.invoice.id, message.status)
         _write(tx, message, target, "fiscal.changed", status=message.status, before=now, receipt_no=message.receipt_no)
         announce(tx, target.invoice.id)
-        return f"the receipt is {message.status}"
+        return said or f"the receipt is {message.status}"
 
     return carry_out(message, deps, do)
 

@@ -12,7 +12,7 @@ from workers.standing import apply_evidence
 def take_word(tx: Tx, deps: Deps, attempt: Record, evidence: Evidence) -> Standing:
     """Apply evidence; held money is captured or let go at once, unless a person must say so or already has to."""
     ours = _settles_holds(deps, attempt.account)
-    standing = apply_evidence(tx, attempt, evidence, message_id=deps.claim.id, holds_are_ours=ours)
+    standing = apply_evidence(tx, deps.settings, attempt, evidence, message_id=deps.claim.id, holds_are_ours=ours)
     is_held = evidence.state is OrderState.HELD
     if ours and is_held and Reason.HELD not in exceptions.open_reasons(tx, attempt.invoice_id):
         wish_hold(tx, attempt)

@@ -22,6 +22,7 @@ from rules.verdicts import Reason
 from runtime import points
 from runtime.checks import request_check
 from runtime.deps import Deps
+from workers.receipts import known_money, want_receipts
 from workers.stage import ALREADY_DONE, DONE, NOT_YET, Outcome, Schedule, stage
 from workers.standing import raise_exception, restand
 
@@ -131,11 +132,11 @@ def _made(message: RefundMake, deps: Deps, provider: Provider, refund: Record, t
         if refund.attempt_id is not None and provider.capabilities.lookup:
             request_check(tx, attempts.get(tx, refund.attempt_id))
         else:
-            _book(tx, refund, transaction_id)
+            _book(tx, deps, refund, transaction_id)
     return DONE
 
 
-def _book(tx: Tx, refund: Record, transaction_id: str) -> None:
+def _book(tx: Tx, deps: Deps, refund: Record, transaction_id: str) -> None:
     """Enter what the provider answered, where no later question would."""
     moved = ProviderTransaction(
         provider_transaction_id=transaction_id,
@@ -144,6 +145,8 @@ def _book(tx: Tx, refund: Record, transaction_id: str) -> None:
         currency=refund.currency,
         occurred_at=customer_pages.now(tx),
     )
+    invoice = invoices.get(tx, refund.invoice_id) if refund.invoice_id is not None else None
+    known = known_money(tx, deps.settings, invoice) if invoice is not None else None
     ledger.record(
         tx,
         refund.account,
@@ -152,8 +155,9 @@ def _book(tx: Tx, refund: Record, transaction_id: str) -> None:
         attempt_id=refund.attempt_id,
         unmatched_id=refund.unmatched_id,
     )
-    if refund.invoice_id is not None:
-        restand(tx, refund.invoice_id)
+    if invoice is not None:
+        want_receipts(tx, deps.settings, invoice, known)
+        restand(tx, invoice.id)
     else:
         inbox.settle(tx, refund.unmatched_id)
 

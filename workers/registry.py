@@ -14,6 +14,7 @@ STAGES = (
     "settle_hold",
     "command_refund",
     "make_refund",
+    "issue_receipt",
     "want_link",
     "read_event",
     "verify_attempt",

@@ -28,10 +28,18 @@ from rules.verdicts import (
     stand,
     still_accepted,
 )
+from runtime.settings import Settings
+from workers.receipts import known_money, take_providers_receipt, want_receipts
 
 
 def apply_evidence(
-    tx: Tx, attempt: Record, evidence: Evidence, *, message_id: str, holds_are_ours: bool = False
+    tx: Tx,
+    settings: Settings,
+    attempt: Record,
+    evidence: Evidence,
+    *,
+    message_id: str,
+    holds_are_ours: bool = False,
 ) -> Standing:
     """Take a provider's word on an attempt: money, attempt, verdicts, invoice, exceptions, follow-ups.
 
@@ -43,14 +51,19 @@ def apply_evidence(
         raise_exception(tx, invoice.id, Reason.NO_EVIDENCE, f"the provider's answer names another {wrong}")
         return restand(tx, invoice.id)
     attempts.note_answer(tx, attempt.id, provider_order_id=evidence.provider_order_id, told=evidence.state)
+    known = known_money(tx, settings, invoice)
     ledger.record(
         tx, attempt.account, evidence.transactions, invoice_id=invoice.id, attempt_id=attempt.id, proof=evidence.proof
     )
+    has_fiscal_news = want_receipts(tx, settings, invoice, known)
+    has_fiscal_news |= take_providers_receipt(tx, settings, invoice, evidence.receipt)
     attempts.move(tx, attempt.id, attempt_after(evidence), error=None)
     if evidence.state is OrderState.DECLINED:
         attempts.note_decline(tx, attempt.id)
     _keep_evidence_exceptions(tx, invoice.id, evidence, holds_are_ours=holds_are_ours)
     standing = restand(tx, invoice.id)
+    if has_fiscal_news and invoices.get(tx, invoice.id).revision == invoice.revision:
+        announce(tx, invoice.id)
     ledger.write_verdicts(
         tx,
         (*standing.verdicts, *evidence_verdicts(evidence.state, standing)),

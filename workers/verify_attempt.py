@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from contracts.catalog import Queue
 from contracts.evidence import Evidence, OrderState
 from contracts.messages import AttemptCheck
-from contracts.statuses import OPEN_ATTEMPTS, AttemptState
+from contracts.statuses import OPEN_ATTEMPTS, AttemptState, FiscalStatus
 from db import attempts, invoices, links
 from db.tx import Record, Tx
 from gateways.providers.base import Provider
@@ -60,7 +60,8 @@ def verify_attempt(message: AttemptCheck, deps: Deps) -> Outcome:
     with deps.concluding(message, provider_request_id=evidence.provider_request_id) as tx:
         take_word(tx, deps, attempt, _judged(evidence, attempt, provider))
         _tell_of_long_processing(tx, message)
-        _schedule_next(tx, deps, message)
+        receipt_waits = evidence.receipt is not None and evidence.receipt.status is FiscalStatus.PENDING
+        _schedule_next(tx, deps, message, receipt_waits=receipt_waits)
     return DONE
 
 
@@ -94,10 +95,10 @@ def _tell_of_long_processing(tx: Tx, message: AttemptCheck) -> None:
         raise_exception(tx, attempt.invoice_id, Reason.NO_EVIDENCE, detail)
 
 
-def _schedule_next(tx: Tx, deps: Deps, message: AttemptCheck) -> None:
-    """Look again later while money may still come, unless a newer check was asked for meanwhile."""
+def _schedule_next(tx: Tx, deps: Deps, message: AttemptCheck, *, receipt_waits: bool = False) -> None:
+    """Look again later while money may still come, or the provider's own receipt, unless somebody else looks first."""
     attempt = attempts.lock(tx, message.attempt)
-    if attempt.check_no != message.check_no or attempt.state == AttemptState.PAID:
+    if attempt.check_no != message.check_no or (attempt.state == AttemptState.PAID and not receipt_waits):
         return
     scale = deps.settings.time_scale
     is_open = AttemptState(attempt.state) in OPEN_ATTEMPTS

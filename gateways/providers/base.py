@@ -136,7 +136,11 @@ class Precheck:
 
 
 class Provider(Protocol):
-    """One account at one provider."""
+    """One account at one provider.
+
+    Made with name, base_url, api_key, webhook_secrets and the account's options as keywords. ValueError says what is
+    wrong with an option, beginning with "provider {name}: ", and shows no value.
+    """
 
     name: str
     capabilities: Capabilities

@@ -23,7 +23,7 @@ def zone_of(name: str, zone: str) -> ZoneInfo:
     try:
         return ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"provider {name}: zone {zone!r} is not in this system's time zone data") from None
+        raise ValueError(f"provider {name}: zone is not in this system's time zone data, as Asia/Yerevan is") from None
 
 
 def is_web_address(url: str | None) -> bool:

@@ -63,7 +63,7 @@ class VposProvider:
         self.name = name
         self._options = given
         self._money = Money(given.decimals)
-        self._reading = Reading(name, given.statuses, given.words_of_refunds, self._money)
+        self._reading = Reading(name, given.statuses, given.words_of_refunds, self._money, given.fiscal_statuses)
         fields = Fields(given.names)
         self._events = EventReader(name, given, webhook_secrets, fields, self._reading)
         self._client = VposClient(name, base_url, api_key, given, fields, transport)
@@ -82,6 +82,7 @@ class VposProvider:
             push=has_events,
             refund=bool(given.refund_path),
             statement=False,
+            receipt=bool(given.fiscal_statuses),
         )
 
     def create_order(self, order: OrderRequest) -> ProviderOrder:

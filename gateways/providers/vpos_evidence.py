@@ -13,8 +13,9 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import NoReturn
 
-from contracts.evidence import Evidence, OrderState, ProviderTransaction, TransactionKind
+from contracts.evidence import Evidence, OrderState, ProviderReceipt, ProviderTransaction, TransactionKind
 from contracts.money import CURRENCIES
+from contracts.statuses import FiscalStatus
 from gateways.errors import Refused
 from gateways.providers.vpos_wire import Session
 
@@ -42,13 +43,19 @@ class Reading:
     """How an account's sessions are to be read."""
 
     def __init__(
-        self, name: str, states: Mapping[str, OrderState], refund_words: Collection[str], money: Money
+        self,
+        name: str,
+        states: Mapping[str, OrderState],
+        refund_words: Collection[str],
+        money: Money,
+        fiscal: Mapping[str, FiscalStatus],
     ) -> None:
-        """`refund_words` are those status words which say that money went back."""
+        """`refund_words` are those status words which say that money went back; `fiscal` are those of receipts."""
         self._name = name
         self._states = states
         self._refund_words = refund_words
         self._money = money
+        self._fiscal = fiscal
 
     def evidence(self, session: Session, asked_at: datetime, request: str | None) -> Evidence:
         """Return the whole word on one session. Refused where nobody knows what it means."""
@@ -59,7 +66,13 @@ class Reading:
             transactions=self._transactions(session, asked_at),
             provider_request_id=request,
             asked_at=asked_at,
+            receipt=self._receipt(session),
         )
+
+    def _receipt(self, session: Session) -> ProviderReceipt | None:
+        """Return how VPOS.am's own receipt stands, where it tells in a word that is mapped."""
+        status = self._fiscal.get(session.fiscal or "")
+        return ProviderReceipt(status=status, number=session.fiscal_number) if status else None
 
     def refunded(self, session: Session) -> tuple[int, int]:
         """Return what came and what went back in all, in minor units."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, m
 
 from contracts.evidence import OrderState
 from contracts.money import CURRENCIES
+from contracts.statuses import FiscalStatus
 
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Duration = Annotated[timedelta, Field(ge=timedelta(0))]
@@ -30,6 +31,8 @@ FIELDS = {
     "paid_amount": "paidAmountMinor",
     "paid_currency": "paidCurrency",
     "refunded_amount": "refundedAmountMinor",
+    "fiscal": "fiscalStatus",
+    "fiscal_number": "fiscalReceiptNumber",
 }
 # "pending" is a normal part of a session's life in their articles, and decides nothing.
 STATUSES = {
@@ -42,6 +45,13 @@ STATUSES = {
     "cancelled": OrderState.CANCELLED,
     "partially_refunded": OrderState.PAID,
     "refunded": OrderState.PAID,
+}
+# Of the receipt that VPOS.am makes; a word that is not among them says nothing.
+FISCAL_STATUSES = {
+    "pending": FiscalStatus.PENDING,
+    "issued": FiscalStatus.ISSUED,
+    "failed": FiscalStatus.FAILED,
+    "returned": FiscalStatus.RETURNED,
 }
 _REFUND_WORDS = ("partially_refunded", "refunded")
 
@@ -64,6 +74,7 @@ class Options(BaseModel):
     decimals: dict[str, StrictInt] = {}  # of a currency, where VPOS.am counts fewer than ISO 4217
 
     statuses: dict[str, OrderState] = STATUSES  # their words -> ours; replaces all of them
+    fiscal_statuses: dict[str, FiscalStatus] = FISCAL_STATUSES  # the same of receipts; empty: they are not read
     refund_words: tuple[str, ...] = ()  # those which say that money went back; by default the assumed ones
     fields: dict[str, Text] = {}  # replaces single names of FIELDS
 

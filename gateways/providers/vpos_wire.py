@@ -36,6 +36,8 @@ class Session:
     paid_amount: int | None
     paid_currency: str | None
     refunded_amount: int | None
+    fiscal: str | None = None
+    fiscal_number: str | None = None
 
 
 class Fields:
@@ -67,6 +69,8 @@ class Fields:
             paid_amount=_optional(_whole, "paid_amount", told("paid_amount")),
             paid_currency=_optional(_text, "paid_currency", told("paid_currency"), 8),
             refunded_amount=_optional(_whole, "refunded_amount", told("refunded_amount")),
+            fiscal=_optional(_text, "fiscal", told("fiscal"), 64),
+            fiscal_number=_optional(_text, "fiscal_number", told("fiscal_number"), 64),
         )
 
 

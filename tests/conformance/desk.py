@@ -13,7 +13,7 @@ and the suite asks for the refusal instead; nothing is skipped in silence.
                            runs once more each; "" is the plain account. Without it: the plain account alone.
 
 Write it `class StripeDesk(Desk)`: so it inherits what is optional, and each of that says so. Give its adapters
-`transport=httpx.HTTPTransport()`: before a transport of a test no pause is made between tries. `running(program)` is
+`transport=httpx.HTTPTransport()`: with a transport of a test no pause is made between tries. `running(program)` is
 one simulator process for all desks of a test run, where each opens a merchant of its own; `Receiver(answer=b"OK")`
 answers a provider that must hear a literal word.
 """

@@ -99,6 +99,18 @@ ACCOUNT = {"adapter": "sandbox", "base_url": "http://127.0.0.1:1", "api_key": SE
         ),
         ({"crms": {"c": {"adapter": "sandbox", "base_url": "x"}}}, "crms.c.token"),
         ({"crms": {"c": {"adapter": "nothing", "base_url": "x", "token": SECRET}}}, "crms.c.adapter"),
+        ({"fiscal": {"f": {**ACCOUNT, "adapter": "nothing"}}}, "fiscal.f.adapter"),
+        ({"fiscal": {"f": {**ACCOUNT, "options": {"repeat": SECRET}}}}, "fiscal.f"),
+        ({"fiscal": {"f": {**ACCOUNT, "item": "{customer}"}}}, "fiscal.f.item"),
+        ({"fiscal_device": "gone"}, "fiscal_device names a fiscal device that is not configured: gone"),
+        (
+            {
+                "crms": {
+                    "c": {"adapter": "sandbox", "base_url": "http://127.0.0.1:1", "token": SECRET, "fiscal": "gone"}
+                }
+            },
+            "crms.c.fiscal names a fiscal device that is not configured: gone",
+        ),
     ],
 )
 def test_check_config_names_what_is_bad_and_never_shows_a_value(

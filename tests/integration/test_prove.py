@@ -137,6 +137,16 @@ class Breaker:
             name = "uq_transactions_account_kind_provider_transaction_id"
             self._connection.execute(f"ALTER TABLE transactions DROP CONSTRAINT {name}")
 
+    def without_unique_receipts(self) -> None:
+        if self.is_sqlite:
+            self._connection.execute("CREATE TABLE bare AS SELECT * FROM fiscal_receipts")
+            self._connection.execute("DROP TABLE fiscal_receipts")
+            self._connection.execute("ALTER TABLE bare RENAME TO fiscal_receipts")
+        else:
+            for columns in ("transaction_id_kind", "device_seq"):
+                name = f"uq_fiscal_receipts_{columns}"
+                self._connection.execute(f"ALTER TABLE fiscal_receipts DROP CONSTRAINT {name}")
+
     def close(self) -> None:
         self._connection.close()
 
@@ -175,6 +185,11 @@ COPY_MONEY = (
     "INSERT INTO transactions (id, account, provider_transaction_id, kind, amount_minor, currency, occurred_at, "
     "invoice_id, attempt_id, created_at) SELECT 'another', account, provider_transaction_id, kind, amount_minor, "
     "currency, occurred_at, invoice_id, attempt_id, created_at FROM transactions WHERE id = '{0}'"
+)
+COPY_RECEIPT = (
+    "INSERT INTO fiscal_receipts (id, device, kind, state, invoice_id, transaction_id, amount_minor, currency, "
+    "purpose, request_id, created_at) SELECT 'another', device, kind, 'waived', invoice_id, transaction_id, "
+    "amount_minor, currency, purpose, request_id, created_at FROM fiscal_receipts WHERE id = '{0}'"
 )
 
 CASES = [
@@ -556,6 +571,53 @@ CASES = [
         of("refunds", "returned", "AND state = 'waiting'"),
         (f"UPDATE refunds SET state = 'pending', created_at = '{OLD}' WHERE id = '{{0}}'",),
         "refunds {0}",
+    ),
+    Case(
+        3,
+        "two_receipts_for_one_payment",
+        of("fiscal_receipts", "paid"),
+        (COPY_RECEIPT,),
+        "fiscal_receipts {0}",
+        unguarded="without_unique_receipts",
+    ),
+    Case(
+        3,
+        "two_receipts_of_one_number",
+        of("fiscal_receipts", "paid"),
+        (
+            "UPDATE fiscal_receipts SET seq = (SELECT seq FROM fiscal_receipts WHERE id = '{0}') "
+            "WHERE seq = (SELECT max(seq) FROM fiscal_receipts) AND id != '{0}'",
+        ),
+        "fiscal_receipts {0}",
+        unguarded="without_unique_receipts",
+    ),
+    Case(
+        3,
+        "number_without_receipt",
+        of("fiscal_receipts", "paid"),
+        ("DELETE FROM fiscal_receipts WHERE id = '{0}'",),
+        "fiscal_devices till",
+    ),
+    Case(
+        5,
+        "receipt_says_other_money",
+        of("fiscal_receipts", "paid"),
+        ("UPDATE fiscal_receipts SET amount_minor = 1 WHERE id = '{0}'",),
+        "fiscal_receipts {0}",
+    ),
+    Case(
+        11,
+        "receipt_forgotten",
+        of("fiscal_receipts", "paid"),
+        (f"UPDATE fiscal_receipts SET state = 'wanted', seq = NULL, created_at = '{OLD}' WHERE id = '{{0}}'",),
+        "fiscal_receipts {0}",
+    ),
+    Case(
+        11,
+        "receipt_failed_in_silence",
+        of("fiscal_receipts", "paid"),
+        ("UPDATE fiscal_receipts SET state = 'failed', seq = NULL WHERE id = '{0}'",),
+        "fiscal_receipts {0}",
     ),
     Case(
         11,

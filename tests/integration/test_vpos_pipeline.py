@@ -8,11 +8,12 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from contracts.commands import PaymentRefund, PaymentVerify
 from contracts.ids import new_id
-from contracts.statuses import AttemptState, InvoiceStatus
+from contracts.statuses import AttemptState, FiscalStatus, InvoiceStatus
+from db.schema import messages
 from gateways.providers.vpos import VposProvider
 from rules.verdicts import Reason
 from runtime.build import PROVIDERS_GROUP, installed
@@ -23,7 +24,7 @@ from sandbox.control import eventually
 from sandbox.launch import SimulatorProcess
 from tests.customer import served
 from tests.office_desk import breaches, give, open_order
-from tests.shop import accept, office, open_shop, reasons, the_attempt, the_invoice, the_link, work
+from tests.shop import NOW, accept, office, open_shop, reasons, the_attempt, the_invoice, the_link, work
 
 AMOUNT = 10_000
 SECRET = "webhook-secret-of-the-merchant"
@@ -150,6 +151,23 @@ def test_a_payment_that_settles_after_the_end_is_late_money_not_lost_money(
     act(deps, process, attempt, "settle_late")
     look(deps)
     assert (the_invoice(deps).status, moved(deps)) == (InvoiceStatus.PAID, [("capture", AMOUNT)])
+
+
+def test_their_own_receipt_is_told_to_the_crm_apart_from_the_payment(shop: Open, process: SimulatorProcess) -> None:
+    deps = shop(fiscal="pending")
+    attempt = open_order(deps)
+    act(deps, process, attempt, "pay")
+    look(deps)
+    assert (office(deps).record.status, office(deps).record.fiscal_status) == (InvoiceStatus.PAID, FiscalStatus.PENDING)
+    act(deps, process, attempt, "fiscal", status="issued")
+    with deps.database.begin() as tx:  # nobody told: it is looked for, after an hour
+        tx.execute(update(messages).where(messages.c.queue == "status-checks").values(available_at=NOW))
+    work(deps, "status-checks", "crm-update", rounds=3)
+    assert (office(deps).record.status, office(deps).record.fiscal_status) == (InvoiceStatus.PAID, FiscalStatus.ISSUED)
+    # What cannot be, as a receipt that was issued and is pending again, is not believed.
+    act(deps, process, attempt, "fiscal", status="pending")
+    look(deps)
+    assert office(deps).record.fiscal_status == FiscalStatus.ISSUED
 
 
 def test_refunds_by_command_and_at_their_console_are_booked_one_by_one(shop: Open, process: SimulatorProcess) -> None:

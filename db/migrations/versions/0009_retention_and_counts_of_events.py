@@ -6,7 +6,7 @@ from alembic import op
 from db.migrations.columns import WORD
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 
 
 def upgrade() -> None:

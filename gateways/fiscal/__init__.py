@@ -1,0 +1,1 @@
+"""Fiscal devices: cash registers and tax services that print receipts."""
