@@ -22,6 +22,11 @@ data_keys = [{data_key}]
 id = "k1"
 secret = {link_secret}
 
+# How long raw bytes from outside are kept, encrypted, after their work has ended; left out: for ever.
+[retention]
+raw_events = "P90D"
+rejected_bodies = "P90D"
+
 # One table per account at a payment provider.
 #
 # [accounts.acme-bank]

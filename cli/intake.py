@@ -79,7 +79,7 @@ def show(id_: Id, actor: Actor = None, reason: Reason = "", json_: Json = False)
     for problem in kept.problems:
         put(f"  {problem}")
     put()
-    put(_text(kept.body))
+    put(_shown(kept))
 
 
 @rejected.command()
@@ -139,10 +139,11 @@ def _as_json(kept: "Kept") -> dict[str, Any]:
         "state": kept.state,
         "problems": [str(problem) for problem in kept.problems],
         "created_at": kept.created_at,
-        "body": _text(kept.body),
+        "body": _shown(kept),
         "body_bytes": kept.body_bytes,
     }
 
 
-def _text(body: bytes) -> str:
-    return body.decode("utf-8", "backslashreplace")
+def _shown(kept: "Kept") -> str:
+    is_erased = not kept.body and kept.body_bytes > 0
+    return "[erased]" if is_erased else kept.body.decode("utf-8", "backslashreplace")

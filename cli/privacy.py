@@ -1,4 +1,4 @@
-"""`paylinks privacy`: tell a person what is held about him, and erase it."""
+"""`paylinks privacy`: tell a person what is held about him, erase it, and change the key that it is encrypted with."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from db.privacy import Held, InFlight
     from runtime.deps import Deps
 
-app = typer.Typer(help="A person's data: export it, and erase it.", no_args_is_help=True)
+app = typer.Typer(help="A person's data: export it, erase it, encrypt it anew.", no_args_is_help=True)
 
 Customer = Annotated[
     str,
@@ -91,6 +91,25 @@ def erase(
         say("some invoices got a new version meanwhile, which is kept: look, and erase again")
         raise typer.Exit(exits.FAILED)
     raise typer.Exit(_code(held))
+
+
+@app.command()
+def reseal(json_: Json = False) -> None:
+    """Encrypt everything again under the newest data key; afterwards the older ones may be taken out of `data_keys`.
+
+    First put the new key in front of `data_keys` and restart every process. May be stopped and begun again at any time.
+    """
+    from db import resealing
+
+    with open_deps() as deps:
+        done = resealing.reseal(deps.database)
+    if json_:
+        put_json({"resealed": dict(done.counts), "unopened": done.unopened})
+    else:
+        put(f"{done.counts.total()} values are sealed under the newest key now")
+    if done.unopened:
+        say(f"{done.unopened} values open with no configured key: put the key that sealed them back into data_keys")
+    raise typer.Exit(exits.FINDINGS if done.unopened else exits.OK)
 
 
 def _found(deps: "Deps", customer: str, reason: str) -> tuple["Held", str]:

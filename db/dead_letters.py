@@ -7,11 +7,13 @@ from typing import Any
 from sqlalchemy import Row, exists, select
 
 from contracts.catalog import TYPES
+from contracts.messages import ProviderEventReceived
 from db.schema import message_history, messages
 from db.tx import Tx
 from db.types import constant
 
 SEALED = "[sealed]"
+ERASED = "[erased]"
 
 _LISTED = (
     *("id", "queue", "type", "subject", "request_id", "failures", "lapses", "error_class", "error", "error_group"),
@@ -50,11 +52,16 @@ def is_last_of(tx: Tx, subject: str, message_id: str) -> bool:
     return not tx.execute(select(other)).scalar()
 
 
+def is_erased(message: Row[Any]) -> bool:
+    """Tell whether a raw event of a provider is gone: its retention was over, or a person's data were erased."""
+    return message.type == ProviderEventReceived.TYPE and message.sealed is None
+
+
 def payload(tx: Tx, message: Row[Any], *, reveal: bool) -> dict[str, Any]:
     """Return what a message says; sealed fields are named, and opened only for `reveal`."""
     fields: dict[str, Any] = json.loads(message.payload)
     if message.sealed is None:
-        return fields
+        return fields | (dict.fromkeys(sorted(ProviderEventReceived.SEALED), ERASED) if is_erased(message) else {})
     if reveal:
         return fields | tx.sealer.open_json(message.sealed)
     model = TYPES.get(message.type)

@@ -20,6 +20,7 @@ from contracts.base import key_of
 from contracts.messages import ProviderEventReceived
 from db import audit, invoices, link_views, rejections, timeline
 from db.database import Database
+from db.retention import ERASED
 from db.schema import (
     attempts,
     exceptions,
@@ -43,7 +44,6 @@ from rules.persons import Person, digits_of, looks_like_a_number, names_any
 
 PORTION = 500
 _CHUNK = 400
-ERASED = b""  # what a kept body is afterwards
 
 
 class Unclear(Exception):

@@ -159,6 +159,13 @@ message_history = Table(
     Column("finished_at", UtcTime, nullable=False, server_default=db_now()),
 )
 Index(None, message_history.c.subject)
+# Raw events of providers that wait for the end of their retention (db.retention).
+_partial(
+    "ix_message_history_raw",
+    message_history,
+    "finished_at",
+    where="type = 'provider.event.v1' AND sealed IS NOT NULL",
+)
 
 message_attempts = Table(
     "message_attempts",
@@ -545,6 +552,17 @@ rejections = Table(
 )
 _partial("ix_rejections_open", rejections, "created_at", where="state = 'open'")
 _partial("uq_rejections_one_open", rejections, "digest", where="state = 'open'", unique=True)
+
+# What became of the events that came for each account, by day.
+event_counts = Table(
+    "event_counts",
+    metadata,
+    _word("account"),
+    _word("day"),
+    _word("kind"),
+    Column("count", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account", "day", "kind"),
+)
 
 api_keys = Table(
     "api_keys",

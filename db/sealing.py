@@ -22,6 +22,7 @@ _KEY_BYTES = 32
 _ID = slice(1, 5)
 _NONCE = slice(5, 17)
 _REST = 17
+SEAL_BYTES = _REST + 16  # what a seal adds to its content: the head before it, the tag behind it
 
 
 class BadKey(ValueError):
@@ -84,6 +85,10 @@ class Sealer:
     def renew(self, sealed: bytes) -> bytes:
         """Encrypt again under the newest key."""
         return self.seal(self.open(sealed))
+
+    def is_newest(self, sealed: bytes) -> bool:
+        """Tell whether the newest key sealed this."""
+        return sealed.startswith(self._head)
 
 
 def _key_id(raw: bytes) -> bytes:

@@ -13,8 +13,9 @@ from urllib.parse import unquote
 from sqlalchemy import Row, or_, select
 
 from contracts.base import key_of
+from contracts.messages import ProviderEventReceived
 from contracts.money import display
-from db import audit, invoices, link_views, receipts
+from db import audit, dead_letters, invoices, link_views, receipts
 from db.schema import (
     attempts,
     exceptions,
@@ -311,7 +312,11 @@ def _messages(tx: Tx, invoice: Row[Any]) -> Iterator[Entry]:
 def _asked(row: Row[Any], now: str) -> Entry:
     facts = _facts(row, "id", "queue", "type", "failures", "lapses", "waits", "causation") | _words(row)
     facts |= {"state": row._mapping.get("state"), "outcome": row._mapping.get("outcome")}
-    return Entry(row.created_at, "message", f"{_name(row)} ({row.id}) in {row.queue}: {now}", facts, row.request_id)
+    text = f"{_name(row)} ({row.id}) in {row.queue}: {now}"
+    if row.type == ProviderEventReceived.TYPE:
+        facts["raw"] = dead_letters.ERASED if dead_letters.is_erased(row) else dead_letters.SEALED
+        text += f"; raw event {facts['raw']}"
+    return Entry(row.created_at, "message", text, facts, row.request_id)
 
 
 def _tries(tx: Tx, named: dict[str, Row[Any]]) -> Iterator[Entry]:

@@ -37,6 +37,9 @@ _OVERLOADED = frozenset({408, 425, 429, 503})
 _REQUEST_ID_HEADERS = ("request-id", "x-request-id", "x-correlation-id")
 _SAFE_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _SAFE_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+# What no short code has, and personal data may be: the digits of a card or a telephone, an address on the internet.
+_LONG_NUMBER = re.compile(r"[0-9]{7}|[0-9]+(\.[0-9]+){3}")
+_CARD_NUMBER = re.compile(r"[0-9]{13,19}")
 _LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 _SHORTEST_WAIT_SECONDS = 0.5
 
@@ -106,7 +109,7 @@ class _Raw:
     def request_id(self) -> str | None:
         for name in _REQUEST_ID_HEADERS:
             value: str = self.headers.get(name, "")
-            if _SAFE_REQUEST_ID.fullmatch(value):
+            if _SAFE_REQUEST_ID.fullmatch(value) and not _CARD_NUMBER.fullmatch(value):
                 return value
         return None
 
@@ -274,7 +277,7 @@ class HttpClient:
             code = self._error_code(decode_json(raw.content or b""))
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
             code = None
-        if isinstance(code, str) and _SAFE_CODE.fullmatch(code):
+        if isinstance(code, str) and _SAFE_CODE.fullmatch(code) and not _LONG_NUMBER.search(code):
             return code
         return f"http_{raw.status}"
 

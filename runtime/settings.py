@@ -116,6 +116,22 @@ class RefundSettings(_Part):
     second_person_above: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
 
 
+def _at_least_a_day(value: timedelta) -> timedelta:
+    if value < timedelta(days=1):
+        raise ValueError("too short; use an ISO 8601 duration of a day or more, such as P90D")
+    return value
+
+
+Retention = Annotated[timedelta, AfterValidator(_at_least_a_day)]
+
+
+class RetentionSettings(_Part):
+    """How long raw bytes from outside are kept, encrypted, after their work has ended. None: for ever."""
+
+    raw_events: Retention | None = None  # query, headers and body of providers' events
+    rejected_bodies: Retention | None = None  # bodies that could not be read, once a person replayed or discarded them
+
+
 class FiscalSettings(_Part):
     """One fiscal device, or one account at a service that stands for one."""
 
@@ -174,6 +190,7 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     merchant: MerchantSettings = MerchantSettings()
     refunds: RefundSettings = RefundSettings()
+    retention: RetentionSettings = RetentionSettings()
     routing: Annotated[Routing, AfterValidator(_sane_routing)] = Field(default_factory=dict)
     queue_prefix: Annotated[str, Field(pattern=r"^[a-z0-9._-]{0,40}$")] = "paylinks."
     delivery_queue_type: Literal["quorum", "classic"] = "quorum"

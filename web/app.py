@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from runtime.deps import Deps
 from web import api
+from web.event_tally import EventTally
 from web.group_commit import GroupCommit
 from web.guesses import Guesses
 from web.health import Health
@@ -51,6 +52,7 @@ class Doors(Starlette):
         settings = deps.settings
         self._guesses = Guesses(settings.guess_limit, settings.redis_url, prefix=settings.queue_prefix, clock=clock)
         self.receiver = Receiver(deps, self._commits, self._threads)
+        self._tally = EventTally(deps.database, self.receiver.counts)
         super().__init__(
             routes=[
                 *Health(deps.database, self._threads).routes(),
@@ -79,11 +81,13 @@ class Doors(Starlette):
         self._threads.bound_the_rest()
         self._commits.start()
         self._views.start()
+        self._tally.start()
         try:
             yield
         finally:
             await self._commits.stop()
             await self._views.stop()
+            await self._tally.stop()
             await self._guesses.close()
             self._threads.close()
 

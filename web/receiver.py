@@ -32,6 +32,7 @@ from db.sealing import Sealer
 from db.tx import Cause, NewMessage, prepare
 from gateways.errors import GatewayError, Refused
 from gateways.providers.base import Provider
+from rules.events import kind_of_refusal
 from runtime.deps import Deps
 from runtime.precheck import answer_precheck
 from web.group_commit import Full, GroupCommit, Unwritten
@@ -197,7 +198,7 @@ class Receiver:
             "too_large", 413, "body", f"larger than {self._max_bytes} bytes; no event of a provider is", _CLOSE
         )
         self._commits = commits
-        # (account, what became of it) -> how often, since the process began.
+        # (account, what became of it) -> how often, since the process began; EventTally writes them down.
         self.counts: Counter[tuple[str, str]] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -259,7 +260,7 @@ class Receiver:
             )
         except Refused as error:
             log.info("precheck.unreadable", account=arrived.account, code=error.code, request_id=arrived.request_id)
-            return _event_refused(error)
+            return _event_refused("precheck_unreadable", error)
         if precheck is None:
             return None
         try:
@@ -316,7 +317,7 @@ class Receiver:
             result = await self._commits.submit(arrived.prepare)
         except Refused as error:
             log.info("webhook.refused", account=arrived.account, code=error.code, request_id=arrived.request_id)
-            return _event_refused(error)
+            return _event_refused(kind_of_refusal(error.code), error)
         except Full:
             return _FULL
         except Unwritten:
@@ -325,5 +326,5 @@ class Receiver:
         return _accepted(counted, arrived.provider.capabilities.answer)
 
 
-def _event_refused(error: GatewayError) -> Answer:
-    return _refused("refused", 400, "event", error.detail)
+def _event_refused(counted: str, error: GatewayError) -> Answer:
+    return _refused(counted, 400, "event", error.detail)

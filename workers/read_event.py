@@ -13,9 +13,10 @@ from datetime import timedelta
 
 from contracts.messages import ProviderEventReceived
 from contracts.statuses import Proof
-from db import attempts, inbox, invoices
+from db import attempts, event_counts, inbox, invoices
 from gateways.errors import Refused
 from gateways.providers.base import Provider, ProviderEvent
+from rules.events import UNMATCHED, kind_of_refusal
 from runtime.checks import request_check
 from runtime.deps import Deps
 from workers.holding import take_word
@@ -39,7 +40,7 @@ def read_event(message: ProviderEventReceived, deps: Deps) -> Outcome:
     try:
         event = _parse(provider, message)
     except Refused as error:
-        return REFUSED(error.detail)
+        return _refuse(message, deps, kind_of_refusal(error.code), error.detail)
     with deps.begin() as tx:
         attempt = attempts.by_order(tx, message.account, event.reference, event.provider_order_id)
         if attempt is None and event.payment is not None:
@@ -84,7 +85,18 @@ def _keep_unmatched(message: ProviderEventReceived, deps: Deps, event: ProviderE
         deps.alone()
         evidence = provider.fetch_evidence(event.reference, event.provider_order_id)
     if evidence is None or not evidence.transactions:
-        return REFUSED("the event names no order of ours, and the provider knows of no money")
+        detail = "the event names no order of ours, and the provider knows of no money"
+        return _refuse(message, deps, UNMATCHED, detail)
+    deps.alone()
     with deps.concluding(message, outcome="unmatched") as tx:
         inbox.keep(tx, message.account, evidence, message_id=deps.claim.id)
+        event_counts.add(tx, {(message.account, UNMATCHED): 1})
     return DONE
+
+
+def _refuse(message: ProviderEventReceived, deps: Deps, kind: str, detail: str) -> Outcome:
+    """End an event that changes nothing, and count it, in a transaction that holds no other lock."""
+    deps.alone()
+    with deps.concluding(message, outcome="refused", detail=detail) as tx:
+        event_counts.add(tx, {(message.account, kind): 1})
+    return REFUSED(detail)

@@ -1,7 +1,7 @@
 """The relay: publishes deliveries for what is due and unclaimed, takes back what dead workers held, seals audit rows.
 
-Any number of relays may run: a delivery published twice wakes two workers, and one claims. None may run: workers that
-hear nothing ask the store by themselves.
+It also erases raw bytes whose retention is over. Any number of relays may run: a delivery published twice wakes two
+workers, and one claims. None may run: workers that hear nothing ask the store by themselves.
 """
 
 import threading
@@ -17,6 +17,8 @@ from rules.verdicts import Reason
 from runtime.deps import Deps
 from workers.held import Keeper
 from workers.publisher import Publisher
+from workers.retention import EVERY_SECONDS as ERASE_SECONDS
+from workers.retention import erase_old
 from workers.standing import raise_exception
 
 # Deliveries per queue and round: enough to wake every thread of a few workers.
@@ -69,6 +71,7 @@ class Relay:
             Keeper("relay", self.publish_due, interval),
             Keeper("sweeper", lambda: sweep(deps), SWEEP_SECONDS),
             Keeper("sealer", lambda: seal(deps), SEAL_SECONDS),
+            Keeper("retention", lambda: erase_old(deps), ERASE_SECONDS),
         )
 
     def publish_due(self) -> None:

@@ -180,6 +180,20 @@ def test_an_error_body_never_reaches_the_text(body: bytes) -> None:
     assert failure(Script(httpx.Response(400, content=body)), idempotent=False).code == "http_400"
 
 
+@pytest.mark.parametrize("said", ["5555555555554444", "37477123987", "198.51.100.213", "e-4111111111111111", "Ani M"])
+def test_a_code_that_may_be_a_card_a_telephone_or_an_address_is_left_out(said: str) -> None:
+    answer = httpx.Response(400, json={"error": said}, headers={"x-request-id": "5555555555554444"})
+    error = failure(Script(answer), idempotent=False)
+    assert (error.code, error.provider_request_id, said in str(error)) == ("http_400", None, False)
+
+
+@pytest.mark.parametrize("said", ["card_declined", "08204", "0-100", "-2007", "151018", "invoice.not.found", "1.2.3"])
+def test_a_short_code_is_kept(said: str) -> None:
+    answer = httpx.Response(400, json={"error": said}, headers={"x-request-id": "20261126-555555"})
+    error = failure(Script(answer), idempotent=False)
+    assert (error.code, error.provider_request_id) == (said, "20261126-555555")
+
+
 @pytest.mark.parametrize("url", ["ftp://o.test", "http://o.test:99999999", "o.test", "http://", "http://o.test/?a=1"])
 def test_a_base_url_that_cannot_be_called_is_refused_at_once(url: str) -> None:
     with pytest.raises(ValueError):
