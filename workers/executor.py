@@ -84,9 +84,10 @@ class _Ran:
 class Executor:
     """Runs the stages of some queues in this process."""
 
-    def __init__(self, deps: Deps, queues: list[str]) -> None:
+    def __init__(self, deps: Deps, queues: list[str], *, shared_seconds: float = SHARED_SECONDS) -> None:
         """Serve these queues; their stages must be registered by now."""
         self._deps = deps
+        self._shared_seconds = shared_seconds
         is_shared = len(queues) > 1
         self._lanes = {queue: _lanes(queue, deps.settings.lease_cap, is_shared=is_shared) for queue in queues}
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{new_id()[-6:]}"
@@ -198,7 +199,7 @@ class Executor:
 
         Whatever goes wrong undoes the whole transaction, and none has run: so nobody's error is another's.
         """
-        until = time.monotonic() + SHARED_SECONDS
+        until = time.monotonic() + self._shared_seconds
         ran: list[_Ran] = []
         try:
             with self._deps.database.begin(is_shared=True) as tx:
