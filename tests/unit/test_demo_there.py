@@ -15,7 +15,7 @@ from cli.demo_stories import STORIES, Story, told_and_left_out
 from cli.simulated import HOLDS, SHOP, SILENT, UNLUCKY, Money, Place, Simulation, Simulator, Till, simulator
 from gateways.errors import Refused
 from gateways.providers.base import Provider
-from runtime.build import _provider
+from runtime.build import make_provider
 from runtime.settings import AccountSettings
 from sandbox import ameriabank_payments, arca_orders, vpos_sessions
 from sandbox.idram_bills import Books, Merchant, Transaction
@@ -35,7 +35,7 @@ def adapter(name: str, till: Till = SHOP) -> Provider:
     """The adapter of an account, made of the settings that the demo writes for it."""
     there = simulator(name)
     common = {"adapter": there.program, "base_url": f"http://127.0.0.1:1{there.path}"}
-    return _provider(till.name, AccountSettings.model_validate(common | there.account(place(there, till))))
+    return make_provider(till.name, AccountSettings.model_validate(common | there.account(place(there, till))))
 
 
 def stories(name: str) -> list[Story]:
