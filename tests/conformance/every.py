@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from contracts.evidence import Evidence, OrderState
+from contracts.evidence import Evidence, OrderState, TransactionKind
 from contracts.ids import new_id
 from gateways.errors import Refused
 from gateways.providers.base import ProviderEvent, ProviderOrder, ProviderRefund, RefundRequest
@@ -151,7 +151,15 @@ def told(desk: Desk, created: ProviderOrder) -> list[Evidence]:
 def parsed(desk: Desk, created: ProviderOrder) -> list[ProviderEvent]:
     """Return the events of this order so far."""
     every = [parse(desk, received) for received in desk.events(0)] if desk.provider.capabilities.push else []
-    return [one for one in every if is_about(one, created)]
+    payments = captures(desk, created) if any(one.payment for one in every) else set()
+    return [one for one in every if is_about(one, created) or one.payment in payments]
+
+
+def captures(desk: Desk, created: ProviderOrder) -> set[str | None]:
+    """Return the provider's ids of what this order captured: an event may name one of these alone."""
+    evidence = desk.provider.fetch_evidence(created.reference, created.provider_order_id)
+    moved = evidence.transactions if evidence is not None else ()
+    return {one.provider_transaction_id for one in moved if one.kind is TransactionKind.CAPTURE}
 
 
 def parse(desk: Desk, received: Received) -> ProviderEvent:

@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from contracts.evidence import Evidence, OrderState
+from contracts.evidence import Evidence, OrderState, ProviderReceipt
 from contracts.ids import new_id
+from contracts.statuses import FiscalStatus
 from gateways.errors import GatewayError, Refused, Unavailable, Unknown
 from gateways.providers.base import OrderRequest, ProviderEvent, ProviderOrder, RefundRequest
 from gateways.providers.vpos import VposProvider
@@ -335,8 +336,11 @@ def test_a_refund_is_refused_where_the_matrix_denies_it_and_made_where_it_does_n
 def test_trap_28_a_fiscal_status_is_another_thing_than_paid(account: Open) -> None:
     provider = account(fiscal="failed")
     created = paid(provider)
-    assert evidence_of(provider, created).state is OrderState.PAID
-    assert not provider.capabilities.receipt
+    evidence = evidence_of(provider, created)
+    assert evidence.state is OrderState.PAID
+    assert (provider.capabilities.receipt, evidence.receipt) == (True, ProviderReceipt(status=FiscalStatus.FAILED))
+    unread = account(fiscal="issued", options={"fiscal_statuses": {}})
+    assert (unread.capabilities.receipt, evidence_of(unread, paid(unread)).receipt) == (False, None)
 
 
 def test_trap_5_a_failing_look_up_is_no_failed_payment(account: Open) -> None:
