@@ -1,10 +1,14 @@
 """What all tests share: real services, rooms of one's own on them, and no way out of this machine."""
 
+import atexit
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import hypothesis
 import pytest
 import structlog
@@ -28,9 +32,19 @@ FAULTS = "tests/faults/"
 
 def pytest_configure() -> None:
     allow_only_loopback()
+    os.environ["SSL_CERT_FILE"] = str(_one_authority())
     # How long an example takes says nothing here: other tests run beside it.
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")
+
+
+def _one_authority() -> Path:
+    """Return a file with one certificate: nothing here speaks https, and reading all takes each HTTP client 50 ms."""
+    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----")
+    file = Path(tempfile.mkdtemp(prefix="paylinks-test-")) / "authority.pem"
+    file.write_text(first[first.index("-----BEGIN") :] + end + "\n")
+    atexit.register(shutil.rmtree, file.parent, ignore_errors=True)
+    return file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

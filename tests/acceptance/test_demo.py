@@ -1,7 +1,7 @@
 """The whole demonstration, in processes of its own: it meets every page and every rule, and nothing is wrong.
 
-And at each real provider's simulator: there its stories end right, and its books agree with ours and the CRM's. Two of
-those run by default, one that is asked and one that is not; `make storm` runs them all.
+And at each real provider's simulator: there its stories end right, and its books agree with ours and the CRM's. One of
+those runs by default, the one that asks before money moves; `make storm` runs them all.
 """
 
 import subprocess
@@ -39,7 +39,12 @@ def test_the_demo_meets_every_page_and_every_rule_and_breaks_no_promise(tmp_path
 @pytest.mark.parametrize(
     ("provider", "stories", "left_out"),
     [
-        ("arca", "LOST-ANSWER NOBODY-TELLS CAPTURED LET-GO AFTER-CANCEL PART-BACK FORGED", "NOT-AGREED DEBIT"),
+        pytest.param(
+            "arca",
+            "LOST-ANSWER NOBODY-TELLS CAPTURED LET-GO AFTER-CANCEL PART-BACK FORGED",
+            "NOT-AGREED DEBIT",
+            marks=storm,
+        ),
         ("idram", "CANCEL-TOLD TOLD-AGAIN NOT-AGREED NOT-BACK TWO-TABS FORGED", "LOST-ANSWER BACK CAPTURED"),
         pytest.param("ameriabank", "CAPTURED NOBODY-TELLS LATE-ASKED FORGED-HINT", "CLOSES-TAB FORGED", marks=storm),
         pytest.param("stripe", "LOST-ANSWER CAPTURED LET-GO DEBIT PART-BACK FORGED", "LATE NOT-BACK", marks=storm),

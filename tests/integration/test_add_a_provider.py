@@ -94,6 +94,7 @@ def test_every_method_is_what_the_core_calls(site: Path, tmp_path: Path) -> None
     run(command, tmp_path, beside(site, MYPYPATH=str(ROOT)))
 
 
+@pytest.mark.storm
 def test_its_own_tests_and_the_shared_suite_pass_for_it(site: Path) -> None:
     desks = str(EXAMPLE / "tests")
     options = ["-q", "-p", "no:cacheprovider", "-k", "acme_pay or every_installed"]
