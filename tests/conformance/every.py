@@ -14,6 +14,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from contracts.evidence import Evidence, OrderState, TransactionKind
 from contracts.ids import new_id
 from gateways.errors import Refused
@@ -64,7 +66,12 @@ def _variants(name: str) -> dict[str, dict[str, Any]]:
     return {"": {}} | variants
 
 
-CASES = [Case(name, variant) for name in DESKS for variant in _variants(name)]
+# By default each provider's plain account; `make storm` runs the others too.
+CASES = [
+    pytest.param(Case(name, variant), marks=pytest.mark.storm) if variant else Case(name)
+    for name in DESKS
+    for variant in _variants(name)
+]
 
 
 # --- orders ---------------------------------------------------------------------------------------------------------
