@@ -27,7 +27,7 @@ _ORDER = {
 
 def pays(stack: Stack) -> None:
     """Let a stranger pay; the provider's event comes here, since the account is the same."""
-    stack.provider.control.create(_ORDER, api_key=stack.provider.api_key, account=ACCOUNT).raise_for_status()
+    stack.provider.control.create_at_last(_ORDER, api_key=stack.provider.api_key, account=ACCOUNT)
     stack.provider.control.act(REFERENCE, "pay", account=ACCOUNT)
 
 
