@@ -81,6 +81,13 @@ def resolve(tx: Tx, operation: str, reference: str, result: str, *, by: tuple[st
     tx.execute(update(intents).where(*same, *mine).values(result=result, resolved_at=db_now()))
 
 
+def reopen(tx: Tx, operation: str, reference: str, by: tuple[str, int]) -> None:
+    """Note that nothing came of what this message and claim declared last, whatever was believed: it is done anew."""
+    mine = (intents.c.message_id == by[0], intents.c.claim_no == by[1])
+    same = (intents.c.operation == operation, intents.c.reference == reference)
+    tx.execute(update(intents).where(*same, *mine).values(result="not_done", resolved_at=db_now()))
+
+
 def ended_unheard(tx: Tx, operation: str, reference: str, by: tuple[str, int]) -> None:
     """Note that the call is over at our side without an answer: from now on only the other side's own time counts."""
     mine = (intents.c.message_id == by[0], intents.c.claim_no == by[1], intents.c.result.is_(None))

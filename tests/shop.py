@@ -62,6 +62,7 @@ class Shop:
     calls: list[str] = field(default_factory=list)  # cancel, capture, release
     fails: dict[str, Exception] = field(default_factory=dict)
     loses: set[str] = field(default_factory=set)
+    lies: bool = False
     refund_calls: list[str] = field(default_factory=list)
     refunds: dict[str, str] = field(default_factory=dict)  # our refund's name -> their transaction
     refund_fails: Callable[[RefundRequest], Exception | None] = lambda request: None  # before anything happened
@@ -129,6 +130,9 @@ class Shop:
     def capture_order(self, reference: str, provider_order_id: str, amount_minor: int, currency: str) -> None:
         self.calls.append(f"capture {amount_minor} {currency}")
         self._fails("capture")
+        if self.lies:  # it says yes, once, and nothing happens
+            self.lies = False
+            return
         if self.orders.get(reference) is not OrderState.HELD:
             raise Refused("nothing held", code="not_held")
         self.orders[reference] = OrderState.PAID

@@ -82,7 +82,7 @@ def _still_on_its_way(deps: Deps, provider: Provider, attempt: Record) -> float:
         if left > 0:
             return max(left, 0.5)
     with deps.begin() as tx:
-        intents.resolve(tx, CANCEL_ORDER, attempt.id, "not_done", by=earlier.by)
+        intents.reopen(tx, CANCEL_ORDER, attempt.id, earlier.by)
         intents.declare(tx, CANCEL_ORDER, attempt.id, deps.claim, call_seconds=CALL_SECONDS)
     return 0.0
 

@@ -59,7 +59,8 @@ def settle_hold(message: AttemptHold, deps: Deps) -> Outcome:
         else:
             provider.release_order(attempt.reference, attempt.provider_order_id)
     except Unavailable:
-        _forget(deps, attempt, (deps.claim.id, deps.claim.claim_no))
+        with deps.begin() as tx:
+            intents.resolve(tx, HOLD_ORDER, attempt.id, "not_done", by=(deps.claim.id, deps.claim.claim_no))
         raise
     except Unknown:
         with deps.begin() as tx:
@@ -82,18 +83,15 @@ def _look(message: AttemptHold, deps: Deps, provider: Provider, attempt: Record,
     if evidence is not None and (evidence.state is not OrderState.HELD or evidence.transactions):
         with deps.concluding(message, provider_request_id=evidence.provider_request_id) as tx:
             intents.resolve(tx, HOLD_ORDER, attempt.id, "done")
+            _write(tx, message, attempt, "hold.settled")  # by a call whose answer was lost
             take_word(tx, deps, attempt, evidence)
         return DONE
     left = (earlier.deadline - earlier.now + provider.capabilities.settle).total_seconds()
     if left > 0:
         return NOT_YET(max(left, 0.5), "a lost call may still settle what is held")
-    _forget(deps, attempt, earlier.by)
+    with deps.begin() as tx:  # also where an answer said that it was done: the money is held all the same
+        intents.reopen(tx, HOLD_ORDER, attempt.id, earlier.by)
     return NOT_YET(0.0, "the lost call never settled what is held: do it now")
-
-
-def _forget(deps: Deps, attempt: Record, by: tuple[str, int]) -> None:
-    with deps.begin() as tx:
-        intents.resolve(tx, HOLD_ORDER, attempt.id, "not_done", by=by)
 
 
 def _refused(message: AttemptHold, deps: Deps, attempt: Record, action: str, error: Refused) -> Outcome:

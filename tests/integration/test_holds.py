@@ -106,6 +106,17 @@ def test_a_call_that_never_arrived_is_made_again_but_only_after_its_time(deps: D
     assert the_invoice(deps).status == InvoiceStatus.PAID
 
 
+def test_a_yes_that_captured_nothing_is_asked_about_and_said_again_after_its_time(deps: Deps) -> None:
+    shop(deps).lies = True
+    hold(deps)
+    settle(deps, rounds=4)
+    assert (the_calls(deps), the_attempt(deps).state) == (["capture 10000 AMD"], AttemptState.PROCESSING)
+    with deps.database.begin() as tx:
+        tx.execute(update(intents).values(deadline=datetime.now(UTC) - timedelta(hours=2)))
+    settle(deps, rounds=4)
+    assert (the_calls(deps), the_invoice(deps).status) == (["capture 10000 AMD"] * 2, InvoiceStatus.PAID)
+
+
 def test_what_is_away_is_simply_tried_again(deps: Deps) -> None:
     shop(deps).fails["capture"] = Unavailable("maintenance")
     hold(deps)
