@@ -39,7 +39,6 @@ ASSUMED, as neither the document nor the observations tell:
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -50,6 +49,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from sandbox import ameriabank_calls as calls
 from sandbox import ameriabank_payments as payments
@@ -67,7 +67,16 @@ from sandbox.ameriabank_merchants import (
 )
 from sandbox.ameriabank_page import back_url, page
 from sandbox.ameriabank_payments import Payment, Refused
-from sandbox.server import Refusal, json_body, listen, raw_body, refused, reply, require_key, serve, url_of
+from sandbox.program import options_of, run, secret
+from sandbox.server import (
+    Refusal,
+    answer_faults,
+    json_body,
+    raw_body,
+    refused,
+    reply,
+    require_key,
+)
 
 
 class AmeriabankGateway:
@@ -237,15 +246,7 @@ class AmeriabankGateway:
 
     async def faults(self, request: Request) -> Response:
         """Add a fault, list those that may still strike, or drop all."""
-        books = self._controlled(request)
-        if request.method == "DELETE":
-            books.faults.clear()
-        elif request.method == "POST":
-            try:
-                books.faults.add(await json_body(request))
-            except ValueError as error:
-                return reply(400, {"error": "invalid_request", "detail": str(error)})
-        return reply(200, {"faults": books.faults.rules()})
+        return await answer_faults(request, self._controlled(request).faults)
 
     def _controlled(self, request: Request) -> Books:
         require_key(request, self._control_key)
@@ -262,40 +263,31 @@ def _fault_page() -> Response:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the gateway until a signal comes."""
     options = _options().parse_args(argv)
-    try:
-        listener = listen(options.host, options.port)
-    except OSError as error:
-        sys.stderr.write(f"sandbox ameriabank: {error}\n")
-        return 2
-    public_url = (options.public_url or url_of(listener)).rstrip("/")
-    gateway = AmeriabankGateway(control_key=options.control_key, public_url=public_url)
-    if options.password:
-        gateway.open(
-            Merchant(
-                username=options.username,
-                password=options.password,
-                client_id=options.client_id,
-                two_phase=options.two_phase,
+
+    def make(public_url: str) -> ASGIApp:
+        gateway = AmeriabankGateway(control_key=options.control_key, public_url=public_url)
+        if options.password:
+            gateway.open(
+                Merchant(
+                    username=options.username,
+                    password=options.password,
+                    client_id=options.client_id,
+                    two_phase=options.two_phase,
+                )
             )
-        )
-    serve(gateway.app(), listener, until_stdin_closes=options.until_stdin_closes)
-    return 0
+        return gateway.app()
+
+    return run("ameriabank", options, make)
 
 
 def _options() -> argparse.ArgumentParser:
-    """Describe the command line. Secrets may come from the environment, so that no process list shows them."""
-    secret = os.environ.get
-    parser = argparse.ArgumentParser(prog="sandbox ameriabank", description="A simulated Ameriabank vPOS 3.1.")
+    """Describe the command line."""
+    parser = options_of("ameriabank", "A simulated Ameriabank vPOS 3.1.", port=8804)
     add = parser.add_argument
-    add("--host", default="127.0.0.1")
-    add("--port", type=int, default=8804, help="0 takes a free one; the first line of output tells it")
-    add("--public-url", help="where customers reach the page; by default the listening address")
-    add("--control-key", default=secret("SANDBOX_CONTROL_KEY", ""), help="or SANDBOX_CONTROL_KEY; empty: no control")
     add("--username", default="shop", help="the merchant's")
     add("--client-id", default=CLIENT_ID, help="the merchant's")
-    add("--password", default=secret("SANDBOX_API_KEY", ""), help="or SANDBOX_API_KEY")
+    add("--password", default=secret("API_KEY"), help="or SANDBOX_API_KEY")
     add("--two-phase", action="store_true", help="payments are held first, and confirmed by a call")
-    add("--until-stdin-closes", action="store_true", help="end when whoever started this is gone")
     return parser
 
 

@@ -23,7 +23,6 @@ ASSUMED, as the documentation leaves it open:
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -35,13 +34,23 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from sandbox import arca_orders as orders
 from sandbox.arca_callbacks import Caller, creation_date, parameters
 from sandbox.arca_merchants import OPERATIONS, Books, Merchant
 from sandbox.arca_orders import Order, WireError
 from sandbox.arca_page import back_url, page
-from sandbox.server import Refusal, json_body, listen, raw_body, refused, reply, require_key, serve, url_of
+from sandbox.program import options_of, run, secret
+from sandbox.server import (
+    Refusal,
+    answer_faults,
+    json_body,
+    raw_body,
+    refused,
+    reply,
+    require_key,
+)
 
 
 class ArcaGateway:
@@ -215,15 +224,7 @@ class ArcaGateway:
 
     async def faults(self, request: Request) -> Response:
         """Add a fault, list those that may still strike, or drop all."""
-        books = self._controlled(request)
-        if request.method == "DELETE":
-            books.faults.clear()
-        elif request.method == "POST":
-            try:
-                books.faults.add(await json_body(request))
-            except ValueError as error:
-                return reply(400, {"error": "invalid_request", "detail": str(error)})
-        return reply(200, {"faults": books.faults.rules()})
+        return await answer_faults(request, self._controlled(request).faults)
 
     def _controlled(self, request: Request) -> Books:
         require_key(request, self._control_key)
@@ -268,46 +269,38 @@ _ACTIONS: dict[str, Callable[[Order, Mapping[str, Any]], str | None]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the gateway until a signal comes."""
     options = _options().parse_args(argv)
-    try:
-        listener = listen(options.host, options.port)
-    except OSError as error:
-        sys.stderr.write(f"sandbox arca: {error}\n")
-        return 2
-    gateway = ArcaGateway(
-        control_key=options.control_key,
-        public_url=(options.public_url or url_of(listener)).rstrip("/"),
-        pause_seconds=options.callback_pause_seconds,
-    )
-    if options.password:
-        gateway.open(
-            Merchant(
-                user=options.user,
-                password=options.password,
-                version=options.version,
-                callback_url=options.callback_url,
-                callback_secret=options.callback_secret,
-            )
+
+    def make(public_url: str) -> ASGIApp:
+        gateway = ArcaGateway(
+            control_key=options.control_key,
+            public_url=public_url,
+            pause_seconds=options.callback_pause_seconds,
         )
-    serve(gateway.app(), listener, until_stdin_closes=options.until_stdin_closes)
-    return 0
+        if options.password:
+            gateway.open(
+                Merchant(
+                    user=options.user,
+                    password=options.password,
+                    version=options.version,
+                    callback_url=options.callback_url,
+                    callback_secret=options.callback_secret,
+                )
+            )
+        return gateway.app()
+
+    return run("arca", options, make)
 
 
 def _options() -> argparse.ArgumentParser:
-    """Describe the command line. Secrets may come from the environment, so that no process list shows them."""
-    secret = os.environ.get
-    parser = argparse.ArgumentParser(prog="sandbox arca", description="A simulated ArCa iPay / BPC gateway.")
+    """Describe the command line."""
+    parser = options_of("arca", "A simulated ArCa iPay / BPC gateway.", port=8806)
     add = parser.add_argument
-    add("--host", default="127.0.0.1")
-    add("--port", type=int, default=8802, help="0 takes a free one; the first line of output tells it")
-    add("--public-url", help="where customers reach the page; by default the listening address")
-    add("--control-key", default=secret("SANDBOX_CONTROL_KEY", ""), help="or SANDBOX_CONTROL_KEY; empty: no control")
     add("--user", default="shop-api", help="the merchant's API user")
-    add("--password", default=secret("SANDBOX_API_KEY", ""), help="or SANDBOX_API_KEY")
+    add("--password", default=secret("API_KEY"), help="or SANDBOX_API_KEY")
     add("--version", type=int, default=12, help="of getOrderStatusExtended: which fields an answer has")
     add("--callback-url", default="")
-    add("--callback-secret", default=secret("SANDBOX_WEBHOOK_SECRET", ""), help="or SANDBOX_WEBHOOK_SECRET")
+    add("--callback-secret", default=secret("WEBHOOK_SECRET"), help="or SANDBOX_WEBHOOK_SECRET")
     add("--callback-pause-seconds", type=float, default=30.0, help="between the three tries of a callback")
-    add("--until-stdin-closes", action="store_true", help="end when whoever started this is gone")
     return parser
 
 

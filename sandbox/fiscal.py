@@ -26,7 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sandbox.fiscal_books import Books, Device, NotPrinted
-from sandbox.server import Refusal, json_body, listen, refused, reply, require_key, serve
+from sandbox.server import Refusal, answer_faults, json_body, listen, refused, reply, require_key, serve
 
 
 class FiscalService:
@@ -125,15 +125,7 @@ class FiscalService:
 
     async def faults(self, request: Request) -> Response:
         """Add a fault, list those that may still strike, or drop all."""
-        books = self._controlled(request)
-        if request.method == "DELETE":
-            books.faults.clear()
-        elif request.method == "POST":
-            try:
-                books.faults.add(await json_body(request))
-            except ValueError as error:
-                return reply(400, {"error": "invalid_request", "detail": str(error)})
-        return reply(200, {"faults": books.faults.rules()})
+        return await answer_faults(request, self._controlled(request).faults)
 
     def _controlled(self, request: Request) -> Books:
         require_key(request, self._control_key)

@@ -29,7 +29,6 @@ ASSUMED, as the document leaves it open:
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -40,11 +39,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from sandbox.idram_bills import Books, FormError, Merchant, Submission, Transaction, single
 from sandbox.idram_calls import Caller
 from sandbox.idram_page import back_url, error_page, page
-from sandbox.server import Refusal, json_body, listen, raw_body, refused, reply, require_key, serve, url_of
+from sandbox.program import options_of, run, secret
+from sandbox.server import Refusal, json_body, raw_body, refused, reply, require_key
 
 _ACTIONS = ("submit", "pay", "decline", "abandon", "repeat", "refund")
 _WRONG_CENTS = 10_000  # what the fault wrong_amount adds
@@ -260,41 +261,33 @@ class Idram:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run Idram until a signal comes."""
     options = _options().parse_args(argv)
-    try:
-        listener = listen(options.host, options.port)
-    except OSError as error:
-        sys.stderr.write(f"sandbox idram: {error}\n")
-        return 2
-    idram = Idram(control_key=options.control_key, public_url=(options.public_url or url_of(listener)).rstrip("/"))
-    if options.secret:
-        idram.open(
-            Merchant(
-                account=options.account,
-                secret=options.secret,
-                result_url=options.result_url,
-                success_url=options.success_url,
-                fail_url=options.fail_url,
+
+    def make(public_url: str) -> ASGIApp:
+        idram = Idram(control_key=options.control_key, public_url=public_url)
+        if options.secret:
+            idram.open(
+                Merchant(
+                    account=options.account,
+                    secret=options.secret,
+                    result_url=options.result_url,
+                    success_url=options.success_url,
+                    fail_url=options.fail_url,
+                )
             )
-        )
-    serve(idram.app(), listener, until_stdin_closes=options.until_stdin_closes)
-    return 0
+        return idram.app()
+
+    return run("idram", options, make)
 
 
 def _options() -> argparse.ArgumentParser:
-    """Describe the command line. Secrets may come from the environment, so that no process list shows them."""
-    secret = os.environ.get
-    parser = argparse.ArgumentParser(prog="sandbox idram", description="A simulated Idram wallet for merchants.")
+    """Describe the command line."""
+    parser = options_of("idram", "A simulated Idram wallet for merchants.", port=8805)
     add = parser.add_argument
-    add("--host", default="127.0.0.1")
-    add("--port", type=int, default=8805, help="0 takes a free one; the first line of output tells it")
-    add("--public-url", help="where customers reach the page; by default the listening address")
-    add("--control-key", default=secret("SANDBOX_CONTROL_KEY", ""), help="or SANDBOX_CONTROL_KEY; empty: no control")
     add("--account", default="100000114", help="the merchant's IdramID, EDP_REC_ACCOUNT")
-    add("--secret", default=secret("SANDBOX_API_KEY", ""), help="or SANDBOX_API_KEY: the merchant's SECRET_KEY")
+    add("--secret", default=secret("API_KEY"), help="or SANDBOX_API_KEY: the merchant's SECRET_KEY")
     add("--result-url", default="", help="RESULT_URL: precheck and confirmation")
     add("--success-url", default="")
     add("--fail-url", default="")
-    add("--until-stdin-closes", action="store_true", help="end when whoever started this is gone")
     return parser
 
 

@@ -138,6 +138,18 @@ async def json_body(request: Request) -> dict[str, Any]:
     return body
 
 
+async def answer_faults(request: Request, faults: Faults) -> Response:
+    """Add a fault, list those that may still strike, or drop all."""
+    if request.method == "DELETE":
+        faults.clear()
+    elif request.method == "POST":
+        try:
+            faults.add(await json_body(request))
+        except ValueError as error:
+            return reply(400, {"error": "invalid_request", "detail": str(error)})
+    return reply(200, {"faults": faults.rules()})
+
+
 def serve(app: ASGIApp, listener: socket.socket, *, until_stdin_closes: bool = False) -> None:
     """Answer on a bound socket until a signal comes, or until whoever started us is gone."""
     config = uvicorn.Config(

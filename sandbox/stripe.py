@@ -39,7 +39,6 @@ import argparse
 import base64
 import binascii
 import contextlib
-import os
 import re
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -51,10 +50,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from sandbox import stripe_actions as actions
 from sandbox import stripe_payments as payments
-from sandbox.server import Refusal, json_body, listen, raw_body, refused, reply, require_key, serve, url_of
+from sandbox.program import options_of, run, secret
+from sandbox.server import Refusal, json_body, raw_body, refused, reply, require_key
 from sandbox.stripe_books import Books, Merchant
 from sandbox.stripe_calls import ENDPOINTS, OPERATIONS, Endpoint
 from sandbox.stripe_events import API_VERSION
@@ -266,44 +267,36 @@ def _params(request: Request, raw: bytes) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the API until a signal comes."""
     options = _options().parse_args(argv)
-    try:
-        listener = listen(options.host, options.port)
-    except OSError as error:
-        sys.stderr.write(f"sandbox stripe: {error}\n")
-        return 2
-    api = StripeApi(
-        control_key=options.control_key,
-        public_url=(options.public_url or url_of(listener)).rstrip("/"),
-        pause_seconds=options.webhook_pause_seconds,
-    )
-    if options.password:
-        api.open(
-            Merchant(
-                name=options.merchant,
-                password=options.password,
-                webhook_url=options.webhook_url,
-                webhook_secret=options.webhook_secret,
-            )
+
+    def make(public_url: str) -> ASGIApp:
+        api = StripeApi(
+            control_key=options.control_key,
+            public_url=public_url,
+            pause_seconds=options.webhook_pause_seconds,
         )
-    serve(api.app(), listener, until_stdin_closes=options.until_stdin_closes)
-    return 0
+        if options.password:
+            api.open(
+                Merchant(
+                    name=options.merchant,
+                    password=options.password,
+                    webhook_url=options.webhook_url,
+                    webhook_secret=options.webhook_secret,
+                )
+            )
+        return api.app()
+
+    return run("stripe", options, make)
 
 
 def _options() -> argparse.ArgumentParser:
-    """Describe the command line. Secrets may come from the environment, so that no process list shows them."""
-    secret = os.environ.get
-    parser = argparse.ArgumentParser(prog="sandbox stripe", description="A simulated Stripe API for Checkout Sessions.")
+    """Describe the command line."""
+    parser = options_of("stripe", "A simulated Stripe API for Checkout Sessions.", port=8803)
     add = parser.add_argument
-    add("--host", default="127.0.0.1")
-    add("--port", type=int, default=8803, help="0 takes a free one; the first line of output tells it")
-    add("--public-url", help="where customers reach the page; by default the listening address")
-    add("--control-key", default=secret("SANDBOX_CONTROL_KEY", ""), help="or SANDBOX_CONTROL_KEY; empty: no control")
     add("--merchant", default="main", help="the first merchant's name in the control interface")
-    add("--password", default=secret("SANDBOX_API_KEY", ""), help="his secret key, or SANDBOX_API_KEY")
+    add("--password", default=secret("API_KEY"), help="his secret key, or SANDBOX_API_KEY")
     add("--webhook-url", default="")
-    add("--webhook-secret", default=secret("SANDBOX_WEBHOOK_SECRET", ""), help="or SANDBOX_WEBHOOK_SECRET")
+    add("--webhook-secret", default=secret("WEBHOOK_SECRET"), help="or SANDBOX_WEBHOOK_SECRET")
     add("--webhook-pause-seconds", type=float, default=30.0, help="between the four tries of an event")
-    add("--until-stdin-closes", action="store_true", help="end when whoever started this is gone")
     return parser
 
 

@@ -32,11 +32,12 @@ ASSUMED, because no public page says it (those marked * are settings of a mercha
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
-from sandbox.server import listen, serve, url_of
+from starlette.types import ASGIApp
+
+from sandbox.program import options_of, run, secret
 from sandbox.vpos_merchants import Merchant
 from sandbox.vpos_service import VposService
 
@@ -44,44 +45,36 @@ from sandbox.vpos_service import VposService
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the service until a signal comes."""
     options = _options().parse_args(argv)
-    try:
-        listener = listen(options.host, options.port)
-    except OSError as error:
-        sys.stderr.write(f"sandbox vpos: {error}\n")
-        return 2
-    service = VposService(
-        control_key=options.control_key,
-        public_url=(options.public_url or url_of(listener)).rstrip("/"),
-        pause_seconds=options.webhook_pause_seconds,
-    )
-    if options.api_key:
-        service.open(
-            Merchant(
-                name=options.merchant,
-                api_key=options.api_key,
-                webhook_url=options.webhook_url,
-                webhook_secret=options.webhook_secret,
-            )
+
+    def make(public_url: str) -> ASGIApp:
+        service = VposService(
+            control_key=options.control_key,
+            public_url=public_url,
+            pause_seconds=options.webhook_pause_seconds,
         )
-    serve(service.app(), listener, until_stdin_closes=options.until_stdin_closes)
-    return 0
+        if options.api_key:
+            service.open(
+                Merchant(
+                    name=options.merchant,
+                    api_key=options.api_key,
+                    webhook_url=options.webhook_url,
+                    webhook_secret=options.webhook_secret,
+                )
+            )
+        return service.app()
+
+    return run("vpos", options, make)
 
 
 def _options() -> argparse.ArgumentParser:
-    """Describe the command line. Secrets may come from the environment, so that no process list shows them."""
-    secret = os.environ.get
-    parser = argparse.ArgumentParser(prog="sandbox vpos", description="Simulated VPOS.am payment sessions.")
+    """Describe the command line."""
+    parser = options_of("vpos", "Simulated VPOS.am payment sessions.", port=8809)
     add = parser.add_argument
-    add("--host", default="127.0.0.1")
-    add("--port", type=int, default=8809, help="0 takes a free one; the first line of output tells it")
-    add("--public-url", help="where buyers reach the checkout; by default the listening address")
-    add("--control-key", default=secret("SANDBOX_CONTROL_KEY", ""), help="or SANDBOX_CONTROL_KEY; empty: no control")
     add("--merchant", default="shop", help="the merchant's name at the control interface")
-    add("--api-key", default=secret("SANDBOX_API_KEY", ""), help="his bearer token, or SANDBOX_API_KEY")
+    add("--api-key", default=secret("API_KEY"), help="his bearer token, or SANDBOX_API_KEY")
     add("--webhook-url", default="")
-    add("--webhook-secret", default=secret("SANDBOX_WEBHOOK_SECRET", ""), help="or SANDBOX_WEBHOOK_SECRET")
+    add("--webhook-secret", default=secret("WEBHOOK_SECRET"), help="or SANDBOX_WEBHOOK_SECRET")
     add("--webhook-pause-seconds", type=float, default=10.0, help="between the tries of a webhook")
-    add("--until-stdin-closes", action="store_true", help="end when whoever started this is gone")
     return parser
 
 

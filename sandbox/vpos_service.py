@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from sandbox import vpos_sessions as sessions
-from sandbox.server import Refusal, json_body, raw_body, refused, reply, require_key
+from sandbox.server import Refusal, answer_faults, json_body, raw_body, refused, reply, require_key
 from sandbox.vpos_actions import ACTIONS
 from sandbox.vpos_merchants import ASSUMED, Books, Merchant, capabilities, operation_of
 from sandbox.vpos_page import back_url, page
@@ -237,15 +237,7 @@ class VposService:
 
     async def faults(self, request: Request) -> Response:
         """Add a fault, list those that may still strike, or drop all."""
-        books = self._controlled(request)
-        if request.method == "DELETE":
-            books.faults.clear()
-        elif request.method == "POST":
-            try:
-                books.faults.add(await json_body(request))
-            except ValueError as error:
-                return reply(400, {"error": "invalid_request", "detail": str(error)})
-        return reply(200, {"faults": books.faults.rules()})
+        return await answer_faults(request, self._controlled(request).faults)
 
     def _controlled(self, request: Request) -> Books:
         require_key(request, self._control_key)
