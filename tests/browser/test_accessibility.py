@@ -48,6 +48,8 @@ class Gallery:
         """Where a page is seen; pages that must be pressed for have their own way (show)."""
         if name == "preparing":
             return self._preparing.begin().continue_url(language)
+        if name == "come_back":
+            return f"{self.desk.address}/back/bank"
         if name == "not_found":
             return f"{self.desk.address}/l/{'B' * 43}"
         case: Case = getattr(self, name)
@@ -155,7 +157,7 @@ class Gallery:
 STATES = [
     *(state.value for state in PageState),
     *("checking", "preparing", "part_refunded", "fiscal_pending", "asked", "rest_in_progress"),
-    *("unavailable", "not_found", "refused", "trouble"),
+    *("unavailable", "not_found", "refused", "trouble", "come_back"),
 ]
 SHOWN_AS = {
     "part_refunded": "paid",
