@@ -1,7 +1,8 @@
 """The composition root: settings in, dependencies out."""
 
 import inspect
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from typing import Any
 
 from pydantic import ValidationError
@@ -61,7 +62,13 @@ def close(deps: Deps) -> None:
 
 def installed(group: str) -> list[str]:
     """Return the names of the adapters that are installed, ours and others'."""
-    return sorted(entry_points(group=group).names)
+    return sorted(_points(group).names)
+
+
+@cache
+def _points(group: str) -> EntryPoints:
+    """Read what is installed, once: each look opens the files of every package. A new adapter comes with a restart."""
+    return entry_points(group=group)
 
 
 def make_provider(name: str, account: AccountSettings) -> Provider:
@@ -101,7 +108,7 @@ def _fiscal(name: str, device: FiscalSettings) -> FiscalDevice:
 
 def _made(group: str, adapter: str, setting: str, **given: Any) -> Any:
     """Make an adapter. SettingsError names the setting and, where that is sure to show no value, what it says of it."""
-    found = entry_points(group=group)
+    found = _points(group)
     if adapter not in found.names:
         known = ", ".join(installed(group)) or "none"
         raise SettingsError(f"{setting}.adapter: no adapter of that name is installed; known are {known}")
