@@ -90,6 +90,10 @@ class Deps:
         self.together.tx.cause = cause
         return nullcontext(self.together.tx)
 
+    def read(self) -> AbstractContextManager[Tx]:
+        """Open a transaction that only looks, and waits for no writer; or go on with the shared one."""
+        return self.database.read() if self.together is None else nullcontext(self.together.tx)
+
     def alone(self) -> None:
         """Say, in a quick stage, that what follows needs a transaction of its own. Raises RunsAlone among others."""
         if self.together is not None:

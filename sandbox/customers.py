@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from sandbox.control import ProviderControl
+from sandbox.control import NO_AUTHORITIES, ProviderControl
 
 PAY_SECONDS = 150.0
 _LOOK_SECONDS = 0.25
@@ -51,7 +51,7 @@ class Customer:
         self.reference = ""
         self.seen: set[str] = set()  # pages
         self.patience_seconds = patience_seconds
-        self._browser = httpx.Client(timeout=30, follow_redirects=False, trust_env=False)
+        self._browser = httpx.Client(timeout=30, follow_redirects=False, trust_env=False, verify=NO_AUTHORITIES)
 
     @property
     def site(self) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from sandbox.control import CrmControl
+from sandbox.control import NO_AUTHORITIES, CrmControl
 
 _PATIENCE_SECONDS = 60.0
 _LOOK_SECONDS = 0.25
@@ -29,7 +29,9 @@ class Office:
         self._data = dict(data)
         self._named = {name: self._data[name] for name in ("crm", "invoice_id")} | {"type": self._type}
         headers = {"authorization": f"Bearer {api_key}"}
-        self._client = httpx.Client(base_url=base_url, headers=headers, timeout=30, trust_env=False)
+        self._client = httpx.Client(
+            base_url=base_url, headers=headers, timeout=30, trust_env=False, verify=NO_AUTHORITIES
+        )
 
     @property
     def _type(self) -> str:

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,11 +32,13 @@ from tests.services.guard import allow_only_loopback
 from tests.support import empty, open_database
 
 FAULTS = "tests/faults/"
+_ONE_PROVIDERS = re.compile(r"tests/integration/test_(ameriabank|arca|idram|stripe|vpos)_pipeline\.py::.*\bsqlite\b")
 
 
 def pytest_configure() -> None:
     allow_only_loopback()
-    os.environ["SSL_CERT_FILE"] = str(_one_authority())
+    os.environ["SSL_CERT_FILE"] = authority = str(_one_authority())
+    certifi.where = lambda: authority
     _share_compiled_statements()
     # How long an example takes says nothing here: other tests run beside it.
     hypothesis.settings.register_profile("untimed", deadline=None)
@@ -72,9 +75,17 @@ def _share_compiled_statements() -> None:
     db.database.create_engine = create_and_share  # type: ignore[attr-defined]  # its own import
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest; the rest keeps its order."""
+    """Begin with what takes longest; the rest keeps its order.
+
+    What one provider does in the pipeline is tried on PostgreSQL by default, on both databases in the storm: what the
+    databases do differently is tried by the modules that are of no provider.
+    """
     items.sort(key=lambda item: not item.nodeid.startswith(FAULTS))
+    for item in items:
+        if _ONE_PROVIDERS.match(item.nodeid):
+            item.add_marker(pytest.mark.storm)
 
 
 class _Together(LoadScopeScheduling):

@@ -27,7 +27,7 @@ from workers.update_crm import payable_of
 )
 def check_crm(message: CrmCheck, deps: Deps) -> Outcome:
     """Compare one record with its last written revision."""
-    with deps.begin() as tx:
+    with deps.read() as tx:
         invoice = invoices.get(tx, message.invoice)
     if message.check_no < invoice.crm_check_no:
         return ALREADY_DONE

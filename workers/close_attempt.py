@@ -34,7 +34,7 @@ _CLOSABLE = OPEN_ATTEMPTS | {AttemptState.CLOSED}
 @stage(AttemptClose, schedule=Schedule.growing(10, first=5, longest=1800), time_limit=timedelta(seconds=20))
 def close_attempt(message: AttemptClose, deps: Deps) -> Outcome:
     """Close one attempt."""
-    with deps.begin() as tx:
+    with deps.read() as tx:
         attempt = attempts.get(tx, message.attempt)
         being_created = intents.is_open(tx, CREATE_ORDER, attempt.id)
     if AttemptState(attempt.state) not in _CLOSABLE:

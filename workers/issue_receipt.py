@@ -45,7 +45,7 @@ MOST_TOLD = 1000
 @stage(ReceiptIssue, schedule=SCHEDULE, time_limit=LIMIT, max_waits=PAUSES + 1000, waits_end_in=Reason.DEAD_LETTER)
 def issue_receipt(message: ReceiptIssue, deps: Deps) -> Outcome:
     """Print one receipt when it is its turn."""
-    with deps.begin() as tx:
+    with deps.read() as tx:
         receipt = receipts.find(tx, message.fiscal_receipt)
     if receipt is None or receipt.message_id != deps.claim.id:
         return SUPERSEDED

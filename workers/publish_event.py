@@ -45,7 +45,7 @@ def publish_status(message: PaymentStatusChanged, deps: Deps) -> Outcome:
     """Tell ERP and website what the CRM is told; the link's URL is made here, never stored."""
     if deps.events is None:
         return DONE
-    with deps.begin() as tx:
+    with deps.read() as tx:
         link = links.newest(tx, invoices.get(tx, message.invoice).id)
     if link is None:
         return _publish(message, deps)
@@ -58,7 +58,7 @@ def publish_answer(message: CommandAnswered, deps: Deps) -> Outcome:
     """Tell who gave a command what became of it; the link's URL is made here, never stored."""
     if deps.events is None or message.link is None:
         return _publish(message, deps)
-    with deps.begin() as tx:
+    with deps.read() as tx:
         link = links.get(tx, message.link)
     url = deps.tokens.url(link.id, link.generation, link.key_id)
     return _publish(message.model_copy(update={"link_url": url}), deps)

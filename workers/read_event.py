@@ -41,7 +41,7 @@ def read_event(message: ProviderEventReceived, deps: Deps) -> Outcome:
         event = _parse(provider, message)
     except Refused as error:
         return _refuse(message, deps, kind_of_refusal(error.code), error.detail)
-    with deps.begin() as tx:
+    with deps.read() as tx:
         attempt = attempts.by_order(tx, message.account, event.reference, event.provider_order_id)
         if attempt is None and event.payment is not None:
             attempt = attempts.by_payment(tx, message.account, event.payment)
