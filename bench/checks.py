@@ -31,6 +31,8 @@ LATENCY_MS = 20
 FULL_CHECKS, QUICK_CHECKS = 1_000, 250
 EVENTS_PER_SECOND = 5.0
 WARM_EVENTS = 20
+# What opening so many orders left to do goes on for some seconds, and is no part of either phase.
+REST_SECONDS = 30.0
 AT_ONCE = 100
 MOST_CHANGE_PERCENT = 20.0
 # So many of a busy phase's events must come while checks are being made; else nothing was shown.
@@ -75,6 +77,7 @@ def _measure(name: str, way: Way, count: int, rounds: int) -> list[Line]:
         scene = Scene(stack, count)
         scene.open(count + WARM_EVENTS + 2 * rounds * events)
         scene.quiet(WARM_EVENTS)
+        time.sleep(REST_SECONDS)
         quiet, busy = [], []
         for number in range(rounds):
             quiet.append(scene.quiet(events))

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import Row, and_, bindparam, case, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from contracts.evidence import TransactionKind
+from contracts.evidence import OrderState, TransactionKind
 from contracts.ids import new_id
-from contracts.statuses import OPEN_ATTEMPTS, AttemptState
+from contracts.statuses import OPEN_ATTEMPTS, AttemptState, InvoiceStatus, LinkState
 from db.hot import Hot
-from db.schema import attempts, invoices, messages, order_numbers, transactions
+from db.schema import attempts, exceptions, invoices, links, messages, order_numbers, transactions
 from db.tx import Tx
 from db.types import constant, db_now
 from rules.links import ATTEMPT_MOVES, may_leave
@@ -71,6 +71,21 @@ _SUMMARY = Hot(
         _newest_state.scalar_subquery().label("last"),
     ).where(_of_invoice)
 )
+_STILL_WAITS = Hot(
+    select(attempts.c.id)
+    .join(invoices, invoices.c.id == attempts.c.invoice_id)
+    .join(links, links.c.id == attempts.c.link_id)
+    .where(
+        _is_it,
+        attempts.c.state == constant(AttemptState.OPEN),
+        or_(attempts.c.told.is_(None), attempts.c.told == constant(OrderState.OPEN)),
+        links.c.state == constant(LinkState.ACTIVE),
+        invoices.c.status == constant(InvoiceStatus.PENDING),
+        invoices.c.flags == constant("[]"),
+        ~exists().where(exceptions.c.invoice_id == attempts.c.invoice_id, exceptions.c.state == constant("open")),
+        ~exists().where(transactions.c.invoice_id == attempts.c.invoice_id),
+    )
+)
 
 
 def reserve(tx: Tx, link: Row[Any], account: str, *, visited: bool = False, reference: str | None = None) -> Row[Any]:
@@ -100,6 +115,14 @@ def reserve(tx: Tx, link: Row[Any], account: str, *, visited: bool = False, refe
 def get(tx: Tx, attempt_id: str) -> Row[Any]:
     """Return one attempt."""
     return _GET.one(tx, attempt_id=attempt_id)
+
+
+def still_waits(tx: Tx, attempt_id: str) -> bool:
+    """Tell whether the order is open, its link is shown, and neither money nor a case is known of its invoice.
+
+    Then a provider that calls it open says nothing new: no verdict, no exception and no change can follow.
+    """
+    return _STILL_WAITS.first(tx, attempt_id=attempt_id) is not None
 
 
 def find(tx: Tx, attempt_id: str) -> Row[Any] | None:

@@ -268,6 +268,21 @@ def claim(
     return sorted(claimed, key=lambda one: (one.id != named, one.id))
 
 
+def is_any_due(tx: Tx, queue: str, types: Sequence[str], *, alone: bool) -> bool:
+    """Tell whether a claim would find anything."""
+    return tx.execute(select(messages.c.id).where(*_claimable(queue, types, alone=alone)).limit(1)).first() is not None
+
+
+def _claimable(queue: str, types: Sequence[str], *, alone: bool) -> tuple[ColumnElement[bool], ...]:
+    return (
+        messages.c.queue == queue,
+        messages.c.state == _READY,
+        messages.c.available_at <= db_now(),
+        messages.c.type.in_(types),
+        messages.c.lapses >= ALONE_AFTER_LAPSES if alone else messages.c.lapses < ALONE_AFTER_LAPSES,
+    )
+
+
 def _claimed(row: Any, worker: str) -> Claimed:
     return Claimed(*(*row, worker))
 
@@ -283,16 +298,9 @@ def _claim(
     named: str | None,
     alone: bool,
 ) -> Sequence[Row[Any]]:
-    lapses = messages.c.lapses >= ALONE_AFTER_LAPSES if alone else messages.c.lapses < ALONE_AFTER_LAPSES
     due = (
         select(messages.c.id)
-        .where(
-            messages.c.queue == queue,
-            messages.c.state == _READY,
-            messages.c.available_at <= db_now(),
-            messages.c.type.in_(types),
-            lapses,
-        )
+        .where(*_claimable(queue, types, alone=alone))
         .order_by(case((messages.c.id == named, 0), else_=1), messages.c.available_at, messages.c.id)
         .limit(limit)
     )

@@ -169,6 +169,8 @@ class Executor:
             self._give_back(claimed)
 
     def _claim(self, lane: _Lane, named: str | None, size: int, *, alone: bool = False) -> list[Claimed]:
+        if not self._is_worth_claiming(lane, alone=alone):
+            return []
         with self._deps.database.at_once() as tx:
             batch = message_store.claim(
                 tx,
@@ -184,6 +186,14 @@ class Executor:
         if batch:
             points.reach(f"{lane.queue}.{points.CLAIMED}")
         return batch
+
+    def _is_worth_claiming(self, lane: _Lane, *, alone: bool) -> bool:
+        """Look first where there is one writer at a time: every queue is looked at after its last message too."""
+        database = self._deps.database
+        if not database.is_sqlite:
+            return True
+        with database.read() as tx:
+            return message_store.is_any_due(tx, lane.queue, list(lane.stages), alone=alone)
 
     def _work(self, lane: _Lane, batch: list[Claimed]) -> None:
         """Run what was claimed: quick stages together, as long as that goes well, else each by itself."""

@@ -19,7 +19,7 @@ from db.tx import Record, Tx
 from gateways.providers.base import Provider
 from rules.links import next_check_seconds, next_watch_seconds
 from rules.prechecks import is_unconfirmed
-from rules.verdicts import Reason
+from rules.verdicts import Reason, mismatch
 from runtime import points
 from runtime.checks import schedule_check, wait_for_turn
 from runtime.deps import Deps
@@ -56,12 +56,30 @@ def verify_attempt(message: AttemptCheck, deps: Deps) -> Outcome:
     points.reach(f"{deps.claim.queue}.{points.CALLED}")
     if evidence is None:
         return _nothing_there(message, deps, attempt)
+    word = _judged(evidence, attempt, provider)
+    is_news = _is_news(deps, attempt, word)
     with deps.concluding(message, provider_request_id=evidence.provider_request_id) as tx:
-        take_word(tx, deps, attempt, _judged(evidence, attempt, provider))
-        _tell_of_long_processing(tx, message)
+        if is_news:
+            take_word(tx, deps, attempt, word)
+            _tell_of_long_processing(tx, message)
+        else:
+            attempts.note_answer(tx, attempt.id, provider_order_id=word.provider_order_id, told=word.state)
         receipt_waits = evidence.receipt is not None and evidence.receipt.status is FiscalStatus.PENDING
         _schedule_next(tx, deps, message, receipt_waits=receipt_waits)
     return DONE
+
+
+def _is_news(deps: Deps, attempt: Record, word: Evidence) -> bool:
+    """Tell whether anything can follow from an answer. From most nothing does: the order is open, as it was before.
+
+    Asked before the last transaction, which is the shorter for it. Whatever changes in between does by itself all that
+    follows from its change; this answer would add nothing.
+    """
+    is_plain = word.state is OrderState.OPEN and not (word.retryable or word.transactions or word.receipt)
+    if not is_plain or mismatch(word, attempt.reference, attempt.provider_order_id) is not None:
+        return True
+    with deps.read() as tx:
+        return not attempts.still_waits(tx, attempt.id)
 
 
 def _judged(evidence: Evidence, attempt: Record, provider: Provider) -> Evidence:

@@ -21,6 +21,7 @@ from rules.verdicts import InvoiceView, Money, Reason, stand
 from runtime.checkout import press_pay
 from runtime.checks import request_check
 from runtime.deps import Deps
+from tests.office_desk import open_order
 from tests.shop import (
     NOW,
     accept,
@@ -36,7 +37,7 @@ from tests.shop import (
     work,
 )
 from tests.support import put
-from workers import decisions, registry
+from workers import decisions, registry, verify_attempt
 from workers.executor import Executor, _lanes
 from workers.standing import raise_exception
 
@@ -366,3 +367,54 @@ def test_other_currency_that_was_given_back_needs_nobody() -> None:
     standing = stand(view(), facts)
     assert Reason.WRONG_CURRENCY not in standing.reasons
     assert standing.status is not InvoiceStatus.MANUAL_REVIEW
+
+
+def check_as_scheduled(deps: Deps) -> None:
+    due_now(deps)
+    work(deps, "status-checks", "webhook-verification", rounds=1, hurry=False)
+
+
+def test_an_order_that_is_open_as_before_is_noted_and_nothing_else_is_done(
+    deps: Deps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept(deps)
+    open_order(deps)
+    check_as_scheduled(deps)
+    before, stood = the_attempt(deps), the_invoice(deps)
+    monkeypatch.setattr(verify_attempt, "take_word", None)  # whoever calls it fails
+
+    check_as_scheduled(deps)
+
+    after = the_attempt(deps)
+    assert (after.state, after.told, after.check_no) == (before.state, before.told, before.check_no + 1)
+    assert after.told_at > before.told_at
+    assert the_invoice(deps) == stood
+    assert reasons(deps) == set()
+
+
+def test_an_order_that_is_open_again_closes_the_case_that_was_opened_of_it(deps: Deps) -> None:
+    accept(deps)
+    open_order(deps)
+    check_as_scheduled(deps)
+    with deps.database.begin() as tx:
+        raise_exception(tx, the_invoice(deps).id, Reason.NO_EVIDENCE, "the provider did not know it")
+
+    check_as_scheduled(deps)
+
+    assert reasons(deps) == set()
+
+
+@pytest.mark.parametrize("told", [OrderState.HELD, OrderState.DECLINED, OrderState.PROCESSING])
+def test_an_open_order_that_was_told_otherwise_before_is_news(deps: Deps, told: OrderState) -> None:
+    accept(deps)
+    open_order(deps)
+    check_as_scheduled(deps)
+    assert not _is_news(deps)
+    with deps.database.begin() as tx:
+        attempts.note_answer(tx, the_attempt(deps).id, provider_order_id=None, told=told)
+    assert _is_news(deps)
+
+
+def _is_news(deps: Deps) -> bool:
+    with deps.database.read() as tx:
+        return not attempts.still_waits(tx, the_attempt(deps).id)
