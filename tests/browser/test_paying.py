@@ -163,11 +163,14 @@ def test_a_payment_that_takes_a_while_says_when_the_page_may_be_closed(
     page = window.page
     page.goto(made.url)
     pay_button(page).click()
-    at_provider(stack, page, "pay_later")
+    (order,) = orders_of(stack, made)
+    stack.provider.control.act(order["reference"], "pay_later", account=ACCOUNT, seconds=3600)
+    at_provider(stack, page, "abandon")  # his way back
     go_on_until(window, page, "processing")
 
     assert "You may close this page now" in page.locator("main").inner_text()
     assert pay_button(page).count() == 0
+    stack.provider.control.act(order["reference"], "pay", account=ACCOUNT)
     go_on_until(window, page, "paid")
 
 
