@@ -55,6 +55,17 @@ _NOTE_ANSWER = Hot(
     )
     .returning(attempts.c.id)
 )
+_told_open = or_(attempts.c.told.is_(None), attempts.c.told == constant(OrderState.OPEN))
+_NOTE_STILL_OPEN = Hot(
+    update(attempts)
+    .where(_is_it, attempts.c.state == constant(AttemptState.OPEN), _told_open)
+    .values(
+        provider_order_id=func.coalesce(attempts.c.provider_order_id, bindparam("learned")),
+        told=constant(OrderState.OPEN),
+        told_at=db_now(),
+    )
+    .returning(attempts.c.id)
+)
 _LEARN_ORDER = Hot(
     update(attempts)
     .where(_is_it, attempts.c.provider_order_id.is_(None))
@@ -78,7 +89,7 @@ _STILL_WAITS = Hot(
     .where(
         _is_it,
         attempts.c.state == constant(AttemptState.OPEN),
-        or_(attempts.c.told.is_(None), attempts.c.told == constant(OrderState.OPEN)),
+        _told_open,
         links.c.state == constant(LinkState.ACTIVE),
         invoices.c.status == constant(InvoiceStatus.PENDING),
         invoices.c.flags == constant("[]"),
@@ -241,6 +252,11 @@ def learn_order(tx: Tx, attempt_id: str, provider_order_id: str) -> None:
 def note_answer(tx: Tx, attempt_id: str, *, provider_order_id: str, told: str) -> None:
     """Keep what the provider said last, and its order's id where evidence tells it first."""
     _NOTE_ANSWER.rows(tx, attempt_id=attempt_id, learned=provider_order_id, they_say=told)
+
+
+def note_still_open(tx: Tx, attempt_id: str, *, provider_order_id: str) -> None:
+    """Keep that the provider called the order open once more, unless anybody heard otherwise in the meantime."""
+    _NOTE_STILL_OPEN.rows(tx, attempt_id=attempt_id, learned=provider_order_id)
 
 
 def move(tx: Tx, attempt_id: str, to: AttemptState, *, error: str | None = None) -> bool:

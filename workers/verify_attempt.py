@@ -63,7 +63,7 @@ def verify_attempt(message: AttemptCheck, deps: Deps) -> Outcome:
             take_word(tx, deps, attempt, word)
             _tell_of_long_processing(tx, message)
         else:
-            attempts.note_answer(tx, attempt.id, provider_order_id=word.provider_order_id, told=word.state)
+            attempts.note_still_open(tx, attempt.id, provider_order_id=word.provider_order_id)
         receipt_waits = evidence.receipt is not None and evidence.receipt.status is FiscalStatus.PENDING
         _schedule_next(tx, deps, message, receipt_waits=receipt_waits)
     return DONE

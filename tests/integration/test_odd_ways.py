@@ -415,6 +415,27 @@ def test_an_open_order_that_was_told_otherwise_before_is_news(deps: Deps, told: 
     assert _is_news(deps)
 
 
+def test_an_open_answer_that_comes_late_hides_nothing_that_was_heard_meanwhile(
+    deps: Deps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept(deps)
+    open_order(deps)
+    check_as_scheduled(deps)
+    looked = attempts.still_waits
+
+    def look_and_lose_time(tx: Any, attempt_id: str) -> bool:
+        waits = looked(tx, attempt_id)
+        with deps.database.begin() as other:
+            attempts.note_answer(other, attempt_id, provider_order_id=None, told=OrderState.HELD)
+            attempts.move(other, attempt_id, AttemptState.PROCESSING)
+        return waits
+
+    monkeypatch.setattr(attempts, "still_waits", look_and_lose_time)
+    check_as_scheduled(deps)
+    after = the_attempt(deps)
+    assert (after.state, after.told) == (AttemptState.PROCESSING, OrderState.HELD)
+
+
 def _is_news(deps: Deps) -> bool:
     with deps.database.read() as tx:
         return not attempts.still_waits(tx, the_attempt(deps).id)
