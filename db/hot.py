@@ -1,8 +1,9 @@
-"""Statements that run for every message, past SQLAlchemy's compiler and psycopg's cursors on PostgreSQL.
+"""Statements that run for every message, past SQLAlchemy's compiler and cursors.
 
-What those cost per statement is more than what PostgreSQL does for it. So a hot statement is prepared once on each
-connection and given to libpq directly (psycopg.pq, https://www.psycopg.org/psycopg3/docs/api/pq.html); parameters are
-plain values, rows are read by psycopg's own loaders. On SQLite it runs as it is.
+What those cost per statement is more than what the database does for it. On PostgreSQL a hot statement is prepared once
+on each connection and given to libpq directly (psycopg.pq, https://www.psycopg.org/psycopg3/docs/api/pq.html);
+parameters are plain values, rows are read by psycopg's own loaders. On SQLite it is compiled once and given to the
+driver; values pass SQLAlchemy's types there as always.
 """
 
 import itertools
@@ -16,11 +17,13 @@ from psycopg.errors import InvalidSqlStatementName, OperationalError, error_from
 from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
 from sqlalchemy import Connection, Row
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.sql import ClauseElement
 
 if TYPE_CHECKING:
     from db.tx import Tx
 
+_SQLITE = SQLiteDialect_pysqlite(paramstyle="named")
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _numbers = itertools.count(1)
 # Under this name a connection keeps its session.
@@ -130,26 +133,83 @@ def _raw(value: object) -> bytes | None:
     return str(value).encode()  # numbers and booleans
 
 
+class Compiled:
+    """One statement for SQLite, whose parameters are bindparams: compiled once, and run by the driver itself."""
+
+    __slots__ = ("_literals", "_make", "_readers", "_writers", "sql")
+
+    def __init__(self, statement: ClauseElement) -> None:
+        """Compile it; this connects to nothing."""
+        compiled: Any = statement.compile(dialect=_SQLITE)
+        self.sql = str(compiled)
+        self._literals = {name: value for name, value in compiled.params.items() if value is not None}
+        kinds = {name: bind.type.dialect_impl(_SQLITE) for name, bind in compiled.binds.items()}
+        self._writers = [(name, kind.bind_processor(_SQLITE)) for name, kind in kinds.items()]
+        columns = list(getattr(statement, "exported_columns", ()))
+        readers = [column.type.dialect_impl(_SQLITE).result_processor(_SQLITE, None) for column in columns]
+        self._readers = [(place, read) for place, read in enumerate(readers) if read is not None]
+        self._make = _row_class([column.key for column in columns])._make
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of all parameters, those with a value of their own among them."""
+        return [name for name, _ in self._writers]
+
+    def rows(self, tx: "Tx", parameters: Mapping[str, Any]) -> list[Any]:
+        """Run it and return its rows."""
+        connection = tx.connection
+        if not connection.in_transaction():
+            connection.begin()
+        given = {**self._literals, **parameters}
+        values = {name: write(given.get(name)) if write else given.get(name) for name, write in self._writers}
+        driver: Any = connection.connection.driver_connection
+        return [self._row(row) for row in driver.execute(self.sql, values).fetchall()]
+
+    def _row(self, row: Sequence[Any]) -> Any:
+        if not self._readers:
+            return self._make(row)
+        values = list(row)
+        for place, read in self._readers:
+            values[place] = read(values[place])
+        return self._make(values)
+
+
 class Hot:
     """One statement whose parameters are all bindparams of plain types.
 
     A bindparam of an UPDATE or INSERT must not be called as a column, and NULL is `null()`.
     """
 
-    __slots__ = ("_literals", "_prepared", "_statement")
+    __slots__ = ("_compiled", "_literals", "_prepared", "_statement")
 
     def __init__(self, statement: ClauseElement) -> None:
-        """Compile for PostgreSQL; this connects to nothing."""
-        self._statement: Any = statement
-        compiled = statement.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]  # untyped there
-        self._prepared = Prepared(str(compiled), named=True)
-        self._literals = {name: value for name, value in compiled.params.items() if value is not None}
+        """Take the statement; each kind of database has it compiled when it is first run there."""
+        self._statement = statement
+        self._prepared: Prepared | None = None
+        self._literals: dict[str, Any] = {}
+        self._compiled: Compiled | None = None
+
+    def prepared(self) -> Prepared:
+        """Give its form for PostgreSQL."""
+        if self._prepared is None:
+            compiled = self._statement.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]  # untyped there
+            self._literals = {name: value for name, value in compiled.params.items() if value is not None}
+            self._prepared = Prepared(str(compiled), named=True)
+        return self._prepared
+
+    def compiled(self) -> Compiled:
+        """Give its form for SQLite."""
+        if self._compiled is None:
+            self._compiled = Compiled(self._statement)
+        return self._compiled
 
     def rows(self, tx: "Tx", **parameters: Any) -> list[Row[Any]]:
         """Run it and return its rows; columns are attributes, as SQLAlchemy's rows have them."""
         if tx.is_postgres:
-            return self._prepared.rows(tx, self._literals | parameters)
-        return list(tx.execute(self._statement, parameters).all())
+            prepared = self._prepared or self.prepared()
+            return prepared.rows(tx, self._literals | parameters)
+        compiled = self._compiled or self.compiled()
+        return compiled.rows(tx, parameters)
 
     def first(self, tx: "Tx", **parameters: Any) -> Row[Any] | None:
         """Run it and return its first row, or None."""

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Float, Integer, Row, Text, bindparam, func, insert, null, or_, select, text, update
+from sqlalchemy import Float, Integer, Row, bindparam, func, insert, null, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from contracts.ids import new_id
 from contracts.messages import InvoiceCreated
 from contracts.statuses import FiscalStatus, Flag
-from db.hot import Hot
+from db.hot import Hot, Prepared
 from db.schema import invoice_versions, invoices, tombstones
 from db.tx import Tx
 from db.types import db_after, db_now
@@ -37,10 +37,8 @@ _GET = Hot(select(invoices).where(_is_it))
 _LOCK = Hot(select(invoices).where(_is_it).with_for_update())
 _FIND = Hot(select(invoices).where(*_is_named(invoices)))
 _LOCK_NAMED = Hot(select(invoices).where(*_is_named(invoices)).with_for_update())
-_LOCK_NAME = Hot(
-    # As text: libpq's answer to a function without a value is no row to read.
-    select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("name", type_=Text), text("0"))).cast(Text))
-)
+# As text: libpq's answer to a function without a value is no row to read.
+_LOCK_NAME = Prepared("SELECT pg_advisory_xact_lock(hashtextextended(%(name)s, 0))::text")
 _VERSIONS = Hot(select(invoice_versions.c.version, invoice_versions.c.fingerprint).where(_of_invoice))
 _NEWEST_MESSAGE = Hot(
     select(func.coalesce(func.max(invoice_versions.c.message_id), text("''")).label("newest")).where(_of_invoice)
@@ -100,7 +98,7 @@ def lock_name(tx: Tx, crm: str, payable_type: str, external_id: str) -> None:
     So an invoice and its cancellation that arrive in the same moment see each other. SQLite has one writer anyway.
     """
     if tx.is_postgres:
-        _LOCK_NAME.rows(tx, name=f"{crm}\x1f{payable_type}\x1f{external_id}")
+        _LOCK_NAME.rows(tx, {"name": f"{crm}\x1f{payable_type}\x1f{external_id}"})
 
 
 def exists(tx: Tx, invoice_id: str) -> bool:

@@ -14,13 +14,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Float,
     Row,
+    Select,
+    Text,
     and_,
     bindparam,
     case,
@@ -41,6 +43,7 @@ from contracts.catalog import TYPES
 from contracts.delivery import Delivery
 from contracts.ids import new_id
 from db import fused
+from db.hot import Compiled, Hot
 from db.schema import (
     message_attempts,
     message_conflicts,
@@ -63,6 +66,60 @@ CARRIED = (
 
 
 _READY, _RUNNING, _DEAD = constant("ready"), constant("running"), constant("dead")
+
+# What is said once for PostgreSQL in db.fused, for SQLite.
+_ADD_KEY = Compiled(
+    sqlite_insert(message_keys)
+    .values({name: bindparam(f"n_{name}") for name in ("queue", "digest", "fingerprint", "message_id")})
+    .on_conflict_do_nothing()
+    .returning(message_keys.c.message_id)
+)
+_CARRIED_NEW = tuple(name for name in CARRIED if name in NewMessage._fields)
+_ADD_MESSAGE = Compiled(
+    insert(messages).values(
+        {name: bindparam(f"n_{name}") for name in _CARRIED_NEW} | {"available_at": db_after(bindparam("n_delay"))}
+    )
+)
+_is_held = and_(
+    messages.c.id == bindparam("held_id"),
+    messages.c.claim_no == bindparam("held_no"),
+    messages.c.state == _RUNNING,
+)
+_is_dead = and_(messages.c.id == bindparam("held_id"), messages.c.state == _DEAD)
+
+
+def _into_history(which: ColumnElement[bool]) -> Hot:
+    """Copy a live row to history."""
+    copied = [
+        func.coalesce(bindparam("other_subject"), messages.c.subject) if name == "subject" else messages.c[name]
+        for name in (*CARRIED, "created_at")
+    ]
+    ended = [bindparam("outcome", type_=Text), bindparam("detail", type_=Text)]
+    return Hot(
+        insert(message_history)
+        .from_select([*CARRIED, "created_at", "outcome", "detail"], select(*copied, *ended).where(which))
+        .returning(message_history.c.id)
+    )
+
+
+_HELD_INTO_HISTORY, _DEAD_INTO_HISTORY = _into_history(_is_held), _into_history(_is_dead)
+_TAKE_OUT = Hot(delete(messages).where(messages.c.id == bindparam("held_id")).returning(messages.c.id))
+_WRITE_ATTEMPT = Hot(
+    insert(message_attempts)
+    .values(
+        {
+            name: bindparam(f"a_{name}")
+            for name in ("message_id", "number", "started_at", "outcome", "error_class", "error", "worker")
+        }
+        | {"provider_request_id": bindparam("a_request")}
+    )
+    .returning(message_attempts.c.message_id)
+)
+_IS_WAITING = Hot(select(messages.c.id).where(messages.c.id == bindparam("message_id"), messages.c.state == _READY))
+_is_due = (messages.c.state == _READY) & (messages.c.available_at <= db_now())
+_IS_AT_HAND = Hot(
+    select(messages.c.id).where(messages.c.id == bindparam("message_id"), or_(_is_due, messages.c.state == _RUNNING))
+)
 
 
 class ClaimLost(Exception):
@@ -158,20 +215,12 @@ def settle_added(tx: Tx, new: Sequence[NewMessage], inserted: set[str]) -> list[
 def _insert_messages(tx: Tx, rows: Sequence[NewMessage]) -> set[str]:
     inserted = set()
     for row in rows:
-        keyed = tx.execute(
-            sqlite_insert(message_keys)
-            .values(queue=row.home, digest=row.digest, fingerprint=row.fingerprint, message_id=row.id)
-            .on_conflict_do_nothing()
-            .returning(message_keys.c.message_id)
-        ).first()
-        if keyed is not None:
-            tx.execute(insert(messages).values(**_columns(row), available_at=db_after(row.delay_seconds)))
+        key = {"n_queue": row.home, "n_digest": row.digest, "n_fingerprint": row.fingerprint, "n_message_id": row.id}
+        if _ADD_KEY.rows(tx, key):
+            new = {f"n_{name}": getattr(row, name) for name in _CARRIED_NEW}
+            _ADD_MESSAGE.rows(tx, new | {"n_delay": row.delay_seconds})
             inserted.add(row.id)
     return inserted
-
-
-def _columns(row: NewMessage) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in CARRIED if hasattr(row, name)}
 
 
 def _record_known(tx: Tx, row: NewMessage) -> Duplicate | Conflict:
@@ -218,8 +267,7 @@ def is_waiting(tx: Tx, message_id: str | None) -> bool:
     if message_id is None:
         return False
     flush(tx)
-    found = select(messages.c.id).where(messages.c.id == message_id, messages.c.state == _READY)
-    return tx.execute(found).first() is not None
+    return _IS_WAITING.first(tx, message_id=message_id) is not None
 
 
 def is_at_hand(tx: Tx, message_id: str | None) -> bool:
@@ -227,9 +275,7 @@ def is_at_hand(tx: Tx, message_id: str | None) -> bool:
     if message_id is None:
         return False
     flush(tx)
-    is_due = (messages.c.state == _READY) & (messages.c.available_at <= db_now())
-    found = select(messages.c.id).where(messages.c.id == message_id, or_(is_due, messages.c.state == _RUNNING))
-    return tx.execute(found).first() is not None
+    return _IS_AT_HAND.first(tx, message_id=message_id) is not None
 
 
 def state_of(tx: Tx, message_id: str) -> str:
@@ -269,18 +315,8 @@ def claim(
 
 
 def is_any_due(tx: Tx, queue: str, types: Sequence[str], *, alone: bool) -> bool:
-    """Tell whether a claim would find anything."""
-    return tx.execute(select(messages.c.id).where(*_claimable(queue, types, alone=alone)).limit(1)).first() is not None
-
-
-def _claimable(queue: str, types: Sequence[str], *, alone: bool) -> tuple[ColumnElement[bool], ...]:
-    return (
-        messages.c.queue == queue,
-        messages.c.state == _READY,
-        messages.c.available_at <= db_now(),
-        messages.c.type.in_(types),
-        messages.c.lapses >= ALONE_AFTER_LAPSES if alone else messages.c.lapses < ALONE_AFTER_LAPSES,
-    )
+    """Tell whether a claim would find anything. SQLite alone."""
+    return bool(_looking(tuple(types), alone).rows(tx, {"of_queue": queue}))
 
 
 def _claimed(row: Any, worker: str) -> Claimed:
@@ -298,25 +334,47 @@ def _claim(
     named: str | None,
     alone: bool,
 ) -> Sequence[Row[Any]]:
-    due = (
-        select(messages.c.id)
-        .where(*_claimable(queue, types, alone=alone))
-        .order_by(case((messages.c.id == named, 0), else_=1), messages.c.available_at, messages.c.id)
-        .limit(limit)
-    )
-    taken = (
+    given = {"of_queue": queue, "worker": worker, "lease": lease_seconds}
+    rows = []
+    if named is not None:
+        rows = _claiming(tuple(types), alone, is_named=True).rows(tx, given | {"named": named, "most": 1})
+    if len(rows) < limit:
+        rows += _claiming(tuple(types), alone).rows(tx, given | {"most": limit - len(rows)})
+    return rows
+
+
+@cache
+def _looking(types: tuple[str, ...], alone: bool) -> Compiled:
+    return Compiled(_claimable(types, alone=alone).limit(constant("1")))
+
+
+@cache
+def _claiming(types: tuple[str, ...], alone: bool, *, is_named: bool = False) -> Compiled:
+    chosen = _claimable(types, alone=alone).order_by(messages.c.available_at, messages.c.id).limit(bindparam("most"))
+    if is_named:
+        chosen = chosen.where(messages.c.id == bindparam("named"))
+    return Compiled(
         update(messages)
-        .where(messages.c.id.in_(due.scalar_subquery()))
+        .where(messages.c.id.in_(chosen.scalar_subquery()))
         .values(
-            state="running",
+            state=_RUNNING,
             claim_no=messages.c.claim_no + 1,
-            claimed_by=worker,
+            claimed_by=bindparam("worker"),
             started_at=db_now(),
-            lease_expires_at=db_after(lease_seconds),
+            lease_expires_at=db_after(bindparam("lease")),
         )
         .returning(*(messages.c[name] for name in CARRIED), messages.c.created_at, messages.c.started_at)
     )
-    return tx.execute(taken).all()
+
+
+def _claimable(types: tuple[str, ...], *, alone: bool) -> Select[Any]:
+    return select(messages.c.id).where(
+        messages.c.queue == bindparam("of_queue"),
+        messages.c.state == _READY,
+        messages.c.available_at <= db_now(),
+        messages.c.type.in_([constant(name) for name in types]),
+        messages.c.lapses >= ALONE_AFTER_LAPSES if alone else messages.c.lapses < ALONE_AFTER_LAPSES,
+    )
 
 
 def renew(tx: Tx, held: Iterable[tuple[str, int]], *, lease_seconds: float) -> set[str]:
@@ -360,25 +418,15 @@ def finish(tx: Tx, *endings: Ending) -> None:
         return
     flush(tx)
     for ending in endings:
-        if not _into_history(tx, _held(ending.claimed), ending.outcome, ending.detail, ending.subject):
+        how = {"outcome": ending.outcome, "detail": ending.detail, "other_subject": ending.subject}
+        if not _HELD_INTO_HISTORY.rows(tx, **_held(ending.claimed), **how):
             raise ClaimLost(ending.claimed.id)
+        _TAKE_OUT.rows(tx, held_id=ending.claimed.id)
         _write_attempt(tx, ending.claimed, ending.outcome, provider_request_id=ending.provider_request_id)
 
 
-def _into_history(
-    tx: Tx, which: ColumnElement[bool], outcome: str, detail: str | None, subject: str | None = None
-) -> bool:
-    """Move a live row to history; False: there was none."""
-    names = (*CARRIED, "created_at")
-    gone = tx.execute(delete(messages).where(which).returning(*(messages.c[name] for name in names))).first()
-    if gone is not None:
-        kept = dict(gone._mapping) | ({"subject": subject} if subject else {})
-        tx.execute(insert(message_history).values(**kept, outcome=outcome, detail=detail))
-    return gone is not None
-
-
-def _held(claimed: Claimed) -> ColumnElement[bool]:
-    return and_(messages.c.id == claimed.id, messages.c.claim_no == claimed.claim_no, messages.c.state == _RUNNING)
+def _held(claimed: Claimed) -> dict[str, Any]:
+    return {"held_id": claimed.id, "held_no": claimed.claim_no}
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,7 +478,7 @@ def put_off(tx: Tx, queue: str, waits: Mapping[str, float]) -> None:
 
 
 def _release(tx: Tx, claimed: Claimed, **values: Any) -> None:
-    moved = tx.execute(update(messages).where(_held(claimed)).values(lease_expires_at=None, **values))
+    moved = tx.execute(update(messages).where(_is_held).values(lease_expires_at=None, **values), _held(claimed))
     if not moved.rowcount:
         raise ClaimLost(claimed.id)
 
@@ -443,17 +491,16 @@ def _write_attempt(
     *,
     provider_request_id: str | None = None,
 ) -> None:
-    tx.execute(
-        insert(message_attempts).values(
-            message_id=claimed.id,
-            number=claimed.claim_no,
-            started_at=claimed.started_at,
-            outcome=outcome,
-            error_class=failure and failure.error_class,
-            error=failure and failure.error,
-            worker=claimed.worker,
-            provider_request_id=provider_request_id,
-        )
+    _WRITE_ATTEMPT.rows(
+        tx,
+        a_message_id=claimed.id,
+        a_number=claimed.claim_no,
+        a_started_at=claimed.started_at,
+        a_outcome=outcome,
+        a_error_class=failure and failure.error_class,
+        a_error=failure and failure.error,
+        a_worker=claimed.worker,
+        a_request=provider_request_id,
     )
 
 
@@ -614,5 +661,5 @@ def retry(tx: Tx, message_id: str) -> bool:
 
 def discard(tx: Tx, message_id: str, reason: str) -> bool:
     """End a dead letter without doing its work; False when it is not dead."""
-    is_dead = and_(messages.c.id == message_id, messages.c.state == _DEAD)
-    return _into_history(tx, is_dead, "discarded", reason)
+    kept = _DEAD_INTO_HISTORY.rows(tx, held_id=message_id, outcome="discarded", detail=reason, other_subject=None)
+    return bool(kept and _TAKE_OUT.rows(tx, held_id=message_id))

@@ -1,4 +1,4 @@
-"""Statements that bypass SQLAlchemy and psycopg's cursors: what they must not lose by it. PostgreSQL alone."""
+"""Statements that bypass SQLAlchemy and cursors: what they must not lose by it."""
 
 import gc
 import warnings
@@ -10,15 +10,15 @@ import pytest
 from sqlalchemy import text
 
 from contracts.messages import CrmUpdate
-from db import attempts, audit, customer_pages, exceptions, fused, intents, invoices, ledger, links
+from db import attempts, audit, customer_pages, exceptions, fused, intents, invoices, ledger, links, message_store
 from db.database import Database, Trouble, trouble_of
-from db.hot import Hot, Prepared
+from db.hot import Compiled, Hot, Prepared
 from db.sealing import Sealer
 from db.tx import Tx
 from tests.services.postgres import conninfo
 from tests.support import DATA_KEY, claim, finish, open_database, put, update
 
-MODULES = (attempts, audit, customer_pages, exceptions, fused, intents, invoices, ledger, links)
+MODULES = (attempts, audit, customer_pages, exceptions, fused, intents, invoices, ledger, links, message_store)
 
 
 @pytest.fixture
@@ -122,7 +122,31 @@ def test_every_hot_statement_finds_its_rows_by_an_index(clean_postgres: str) -> 
 def hot_statements() -> list[Prepared]:
     """Every statement of ours that is prepared."""
     found = [value for module in MODULES for value in vars(module).values() if isinstance(value, Prepared | Hot)]
-    return [one if isinstance(one, Prepared) else one._prepared for one in found]
+    return [one if isinstance(one, Prepared) else one.prepared() for one in found]
+
+
+def test_every_hot_statement_finds_its_rows_by_an_index_on_sqlite(clean_sqlite: str) -> None:
+    """A scan of the queue would hold the one writer for longer, the more messages wait."""
+    found = [value for module in MODULES for value in vars(module).values() if isinstance(value, Compiled | Hot)]
+    statements = [one if isinstance(one, Compiled) else one.compiled() for one in found]
+    types = (CrmUpdate.TYPE, "another.type")
+    statements += [message_store._looking(types, alone) for alone in (False, True)]
+    statements += [
+        message_store._claiming(types, alone, is_named=named) for alone in (False, True) for named in (False, True)
+    ]
+    database = open_database(clean_sqlite)
+    with database.read() as tx:
+        plans = {one.sql: _plan_on_sqlite(tx, one) for one in statements}
+    database.dispose()
+
+    assert len(plans) > 40
+    assert [(sql, plan) for sql, plan in plans.items() if "SCAN" in plan and "CONSTANT ROW" not in plan] == []
+
+
+def _plan_on_sqlite(tx: Tx, statement: Compiled) -> str:
+    given = dict.fromkeys(statement.parameters)
+    rows = tx.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement.sql}", given)
+    return "\n".join(row.detail for row in rows)
 
 
 def _plan(tx: Tx, name: str, parameters: int) -> str:
