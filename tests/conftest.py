@@ -32,6 +32,8 @@ from tests.services.guard import allow_only_loopback
 from tests.support import empty, open_database
 
 FAULTS = "tests/faults/"
+# They share an installation with servers of its own.
+_SHARING = re.compile(rf"{FAULTS}test_(kills|one_effect|servers_fail)\.py")
 _ONE_PROVIDERS = re.compile(r"tests/integration/test_(ameriabank|arca|idram|stripe|vpos)_pipeline\.py::.*\bsqlite\b")
 
 
@@ -77,22 +79,22 @@ def _share_compiled_statements() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest; the rest keeps its order.
+    """Begin with what takes longest, and mostly waits; the rest keeps its order.
 
     What one provider does in the pipeline is tried on PostgreSQL by default, on both databases in the storm: what the
     databases do differently is tried by the modules that are of no provider.
     """
-    items.sort(key=lambda item: not item.nodeid.startswith(FAULTS))
+    items.sort(key=lambda item: (not item.nodeid.startswith(FAULTS), not _SHARING.match(item.nodeid)))
     for item in items:
         if _ONE_PROVIDERS.match(item.nodeid):
             item.add_marker(pytest.mark.storm)
 
 
 class _Together(LoadScopeScheduling):
-    """Which tests one process takes when several share them: a module's, and all tests of faults."""
+    """Which tests one process takes when several share them: a module's, and those of modules that share much."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return FAULTS if nodeid.startswith(FAULTS) else nodeid.partition("::")[0]
+        return FAULTS if _SHARING.match(nodeid) else nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:

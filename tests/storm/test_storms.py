@@ -13,9 +13,10 @@ from contracts.messages import InvoiceCreated
 from db import message_store
 from db.tx import Cause, prepare
 from tests.faults.conftest import Production
+from tests.faults.flow import flow
 from tests.faults.points import POINTS, points_of
 from tests.faults.test_servers_fail import delete_delivery_queues
-from tests.kit import PAYS, PAYS_AND_LEAVES, PAYS_HALF, STAYS_AWAY, Bill, Town
+from tests.kit import PAYS, Bill, Town
 
 pytestmark = [pytest.mark.storm, pytest.mark.timeout(1500)]
 
@@ -23,7 +24,6 @@ STORM_SECONDS = 300.0
 INVOICES = 150
 WAVE = 10
 PATIENCE_SECONDS = 400.0
-ACCOUNTS = ("bank", "intl", "vpos", "wallet")
 QUEUED = 10_000
 
 
@@ -105,12 +105,7 @@ def _storm(town: Town, misfortunes: Sequence[Misfortune]) -> None:
 
 
 def _wave(town: Town) -> list[Bill]:
-    bills = town.publish(WAVE, [PAYS, PAYS_HALF, PAYS_AND_LEAVES, STAYS_AWAY], ACCOUNTS)
-    for bill in bills:
-        bill.may_be_left_to_a_person = bill.account == "wallet"
-        bill.patience_seconds = PATIENCE_SECONDS
-    town.send_customers(bills)
-    return bills
+    return flow(town, WAVE, patience_seconds=PATIENCE_SECONDS)
 
 
 # --- single blows, whole --------------------------------------------------------------------------------------------
