@@ -1,6 +1,6 @@
 # Every target that needs the environment builds it first; the second time that is instant.
 # Variables: PYTHON=python3.12 (which Python builds the environment), PROFILE=production and PROVIDER=arca (demo),
-# PROCESSES=3 (how many share the tests), ARGS="..." (passed on).
+# PROCESSES=4 (how many share the tests; many of them wait), ARGS="..." (passed on).
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ PYTHON ?=
 PROFILE ?= embedded
 # sandbox, ameriabank, arca, idram, stripe or vpos: whose simulator the demo pays at.
 PROVIDER ?= sandbox
-PROCESSES ?= 3
+PROCESSES ?= 4
 ARGS ?=
 
 # Services for what needs them: taken from the environment, found listening, started privately, installed, or a container.
