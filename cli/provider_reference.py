@@ -54,7 +54,8 @@ TESTED: Mapping[str, Tested] = {
     "stripe": Tested(
         "Stripe Checkout",
         "Stripe's API documentation",
-        "the simulator, which Stripe's official Python SDK drives too; events signed and checked by that SDK",
+        "the simulator, which Stripe's official Python SDK drives too; events signed and checked by that SDK; "
+        "payments, holds and refunds beside localstripe, a fake by others",
     ),
     "vpos": Tested(
         "VPOS.am payment sessions",
