@@ -2,7 +2,8 @@
 
     GatewayError
     ├── Unavailable   nothing happened there; the same call may be tried again
-    │   └── Postponed we did not even call: not our turn yet, or the other side is known to be down. Counts as no try
+    │   ├── LoginRefused  it does not let us in: our key is to blame, and nobody's order
+    │   └── Postponed     we did not even call: not our turn yet, or it is known to be down. Counts as no try
     ├── Refused       the other side understood and said no; the same call will never succeed
     └── Unknown       it may have happened: ask under our own reference before anything is repeated
 
@@ -35,6 +36,14 @@ class Unavailable(GatewayError):
         """Also keep the pause that the other side asked for, in seconds."""
         super().__init__(detail, code=code, provider_request_id=provider_request_id)
         self.retry_after_seconds = retry_after_seconds
+
+
+class LoginRefused(Unavailable):
+    """It does not let us in: a key that is wrong, or was replaced there before here. Tried too often, some block it."""
+
+    def __init__(self, detail: str, *, provider_request_id: str | None = None) -> None:
+        """Say which call found it out."""
+        super().__init__(detail, code="login_refused", provider_request_id=provider_request_id)
 
 
 class Postponed(Unavailable):

@@ -3,12 +3,14 @@
     what happened                                    idempotent call    any other call
     no connection, no free connection                Unavailable        Unavailable
     408, 425, 429, 503                               Unavailable        Unavailable
+    401                                              LoginRefused       LoginRefused
     other 4xx                                        Refused            Refused
     read time-out, broken or cut-off answer          Unavailable        Unknown
     other 5xx, a redirect, an answer we cannot read  Unavailable        Unknown
 
 A call may name statuses that its other side means as answers: their bodies are read like those of 2xx.
-Only idempotent calls are tried again here, and only for seconds; minutes and days belong to the message store.
+Only idempotent calls are tried again here, and only for seconds; minutes and days belong to the message store. A login
+that is refused is not: whoever tries too often is blocked.
 Error texts name the operation, the account and the other side's short code: no body, no URL, no query.
 """
 
@@ -28,14 +30,15 @@ from urllib.parse import quote, urlsplit
 import httpx
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
 
-from gateways.errors import Refused, Unavailable, Unknown
+from gateways.errors import LoginRefused, Refused, Unavailable, Unknown
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 BodyT = TypeVar("BodyT")
 
 _OVERLOADED = frozenset({408, 425, 429, 503})
+_LOGIN_REFUSED = 401
 _REQUEST_ID_HEADERS = ("request-id", "x-request-id", "x-correlation-id")
 _SAFE_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _SAFE_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -176,7 +179,7 @@ class HttpClient:
         if not call.idempotent:
             return self._once(call, read, deadline)
         retrying = Retrying(
-            retry=retry_if_exception_type(Unavailable),
+            retry=retry_if_exception(_passes_by_itself),
             stop=stop_after_attempt(self._limits.tries) | stop_before_delay(self._limits.last_start_seconds),
             wait=self._pause,
             sleep=self._sleep,
@@ -266,6 +269,8 @@ class HttpClient:
                 provider_request_id=raw.request_id,
                 retry_after_seconds=_retry_after_seconds(raw.headers),
             )
+        if raw.status == _LOGIN_REFUSED:
+            raise LoginRefused(self._text(call, f"HTTP {raw.status} {code}"), provider_request_id=raw.request_id)
         if 400 <= raw.status < 500 and raw.status not in self._own_faults:
             raise Refused(self._text(call, f"HTTP {raw.status} {code}"), code=code, provider_request_id=raw.request_id)
         self._lost(call, f"HTTP {raw.status} {code}", raw, code)
@@ -321,6 +326,11 @@ def _require_web_address(name: str, base_url: str) -> None:
     # Reading the port raises ValueError where it is no port.
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0 or parts.query or parts.fragment:
         raise ValueError(f"base_url of {name}: use http(s)://host[:port][/path]")
+
+
+def _passes_by_itself(error: BaseException) -> bool:
+    """Tell whether the same call may go well in a second."""
+    return isinstance(error, Unavailable) and not isinstance(error, LoginRefused)
 
 
 def _validated(raw: bytes, model: type[ModelT]) -> ModelT:

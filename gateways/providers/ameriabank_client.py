@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx
 
 from contracts.money import CURRENCIES, major
-from gateways.errors import GatewayError, Refused, Unavailable, Unknown
+from gateways.errors import GatewayError, LoginRefused, Refused, Unavailable, Unknown
 from gateways.http import Answer, Call, HttpClient
 from gateways.providers.ameriabank_wire import Details, Named, Registered, Result, guid
 
@@ -25,6 +25,7 @@ _UNSURE = frozenset({"", "0-1", "07", "7", "500", "520", "550"})
 _FAILED = "560"  # "Operation failed": seen from InitPayment as a plain no (CONVENTIONS.md, 13)
 _DUPLICATE = frozenset({"01", "08204", "8204"})
 _NO_SUCH_ORDER = "06"  # "Unregistered OrderId"
+_LOGIN = "20"
 # With these the bank answered, so nothing is on its way, and a look at the order tells what it meant.
 ANSWERED = frozenset({"07", "7", _FAILED})
 
@@ -68,7 +69,7 @@ class AmeriabankClient:
         except Refused as refused:
             if refused.code in _DUPLICATE:
                 raise self.unknown("create_order", "an order of this number exists", "duplicate_reference") from None
-            raise
+            raise _of_login(refused) from None
         payment_id = guid(answer.body.payment_id)
         if payment_id is None:
             raise self.unknown("create_order", "neither failure nor PaymentID in the answer", "unreadable")
@@ -82,7 +83,7 @@ class AmeriabankClient:
         except Refused as refused:
             if refused.code == _NO_SUCH_ORDER:
                 return None
-            raise
+            raise _of_login(refused) from None
         if not answer.body.payment_id:
             return None
         payment_id = guid(answer.body.payment_id)
@@ -152,6 +153,13 @@ class AmeriabankClient:
     ) -> GatewayError:
         kind = Unavailable if idempotent else Unknown
         return kind(f"{operation} at {self.name}: {why}", code=code, provider_request_id=request_id)
+
+
+def _of_login(refused: Refused) -> GatewayError:
+    """Tell a refused login from a refused order. Who may neither make nor find orders is not let in either."""
+    if refused.code != _LOGIN:
+        return refused
+    return LoginRefused(refused.detail, provider_request_id=refused.provider_request_id)
 
 
 def _error_code(body: Any) -> object:

@@ -21,7 +21,7 @@ import httpx
 from contracts.evidence import Evidence
 from contracts.money import CURRENCIES
 from gateways.errors import GatewayError, Refused
-from gateways.providers.arca_client import DUPLICATE, ArcaClient
+from gateways.providers.arca_client import ACCESS_DENIED, DUPLICATE, ArcaClient
 from gateways.providers.arca_events import Callbacks, EventReader
 from gateways.providers.arca_evidence import Reading
 from gateways.providers.arca_refunds import Refunds
@@ -130,6 +130,8 @@ class ArcaProvider:
                 raise self._client.unknown(
                     "create_order", "an order of this number exists", "duplicate_reference"
                 ) from None
+            if refused.code == ACCESS_DENIED:
+                self._client.status("create_order", order.reference, None)  # says so where it is the login
             raise
         made = answer.body
         if not made.order_id or not is_web_address(made.form_url):

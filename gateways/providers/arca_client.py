@@ -10,14 +10,15 @@ from typing import Any, TypeVar
 import httpx
 
 from contracts.money import CURRENCIES
-from gateways.errors import GatewayError, Refused, Unavailable, Unknown
+from gateways.errors import GatewayError, LoginRefused, Refused, Unavailable, Unknown
 from gateways.http import Answer, Call, HttpClient
 from gateways.providers.arca_wire import Result, Status
 
 ResultT = TypeVar("ResultT", bound=Result)
 
-# Of the error codes the documentation names 1 and 7; 6 is what the family answers about an order that it has not.
-DUPLICATE, _NO_SUCH_ORDER, _SYSTEM_ERROR = "1", "6", "7"
+# Of the error codes the documentation names 1 and 7; 6 is what the family answers about an order that it has not. 5 is
+# "Access denied", and also a plain no: but a look-up, whose form we fill, is only refused because of the login.
+DUPLICATE, ACCESS_DENIED, _NO_SUCH_ORDER, _SYSTEM_ERROR = "1", "5", "6", "7"
 
 
 class ArcaClient:
@@ -62,6 +63,8 @@ class ArcaClient:
         except Refused as refused:
             if refused.code == _NO_SUCH_ORDER:
                 return None
+            if refused.code == ACCESS_DENIED:
+                raise LoginRefused(refused.detail, provider_request_id=refused.provider_request_id) from None
             raise
         status = answer.body
         if status.order_status is None:  # "missing if the order has not been found"

@@ -3,7 +3,8 @@
 Sources: https://docs.stripe.com/api/authentication, /versioning, /pagination, /expanding_objects, /errors,
 /idempotent_requests, and https://docs.stripe.com/error-low-level. What an error means:
 
-    402 a card's refusal, 400, 401, 403, 404    Refused
+    401                                         LoginRefused: the key, and no order, is to blame
+    402 a card's refusal, 400, 403, 404         Refused
     409 another call with this key is running   Unavailable: asked again, the key gives its answer
     429 too many calls, or a lock               Unavailable
     5xx, or no answer                           Unavailable, where our key lets the call be repeated at any time; for a
@@ -21,7 +22,7 @@ import httpx
 from pydantic import BaseModel
 
 from contracts.ids import moment_of, new_id
-from gateways.errors import Refused, Unavailable, Unknown
+from gateways.errors import LoginRefused, Refused, Unavailable, Unknown
 from gateways.http import Answer, Call, HttpClient, segment
 from gateways.providers.stripe_money import to_wire
 from gateways.providers.stripe_wire import Charge, Dispute, Page, Refund, Session, Thing
@@ -35,7 +36,7 @@ WHOLE = "payment_intent.latest_charge.refunds"
 IDEMPOTENCY_ERROR = "idempotency_error"
 _NO_SUCH_THING = "resource_missing"
 _CONFLICT, _DEPENDENCY_FAILED = 409, 424
-NOTHING_HAPPENED = frozenset({"no_connection", "rate_limit", "lock_timeout", "http_429"})
+_NOTHING_HAPPENED = frozenset({"no_connection", "rate_limit", "lock_timeout", "http_429"})
 
 _PAGE = "100"
 _MOST_PAGES = 50
@@ -81,7 +82,7 @@ class StripeClient:
         try:
             return self.post(operation, path, form, model, key=new_id())
         except Unavailable as error:
-            if error.code in NOTHING_HAPPENED:
+            if nothing_happened(error):
                 raise
             raise Unknown(error.detail, code=error.code, provider_request_id=error.provider_request_id) from error
 
@@ -169,6 +170,11 @@ class StripeClient:
     def unknown(self, operation: str, why: str, code: str) -> Unknown:
         """Make the failure of a call whose outcome nobody knows."""
         return Unknown(f"{operation} at {self.name}: {why}", code=code)
+
+
+def nothing_happened(error: Unavailable) -> bool:
+    """Tell whether a call that may have been repeated surely changed nothing."""
+    return isinstance(error, LoginRefused) or error.code in _NOTHING_HAPPENED
 
 
 def _windows(reference: str) -> list[tuple[datetime, datetime | None]]:

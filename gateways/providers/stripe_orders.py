@@ -15,7 +15,7 @@ from contracts.ids import moment_of, new_id
 from gateways.errors import Refused, Unavailable
 from gateways.providers.base import OrderRequest, ProviderOrder
 from gateways.providers.options import is_web_address
-from gateways.providers.stripe_client import IDEMPOTENCY_ERROR, NOTHING_HAPPENED, StripeClient
+from gateways.providers.stripe_client import IDEMPOTENCY_ERROR, StripeClient, nothing_happened
 from gateways.providers.stripe_wire import REFERENCE, Session, moment
 
 # "It can be anywhere from 30 minutes to 24 hours after Checkout Session creation"; clocks differ a little.
@@ -55,7 +55,7 @@ class Orders:
             return self._created(order, form, order.reference)
         except Unavailable as unavailable:
             # A fault of Stripe's is kept under the key too, so that the same call would hear it for a day.
-            found = None if unavailable.code in NOTHING_HAPPENED else self._living(order)
+            found = None if nothing_happened(unavailable) else self._living(order)
             if found is None:
                 raise
             return found

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from contracts.evidence import Evidence, OrderState
 from contracts.ids import new_id
-from gateways.errors import GatewayError, Refused, Unavailable, Unknown
+from gateways.errors import GatewayError, LoginRefused, Refused, Unavailable, Unknown
 from gateways.providers.arca import ArcaProvider
 from gateways.providers.base import CreateMode, OrderRequest, ProviderEvent, ProviderOrder, RefundRequest
 from sandbox.arca_orders import PLANTED
@@ -232,12 +232,11 @@ def test_an_order_that_does_not_exist_is_none(account: Open) -> None:
     assert provider.fetch_evidence(new_id(), "no-such-id") is None
 
 
-def test_a_wrong_password_is_refused_and_never_taken_for_no_such_order(gateway: ArcaProcess) -> None:
+def test_a_wrong_password_is_no_refusal_and_never_taken_for_no_such_order(gateway: ArcaProcess) -> None:
     provider = ArcaProvider("x", gateway.rest_url, "wrong", ("s",), user_name="shop-api")
     for call in (lambda: provider.find_order("x"), lambda: provider.fetch_evidence("x", None), lambda: made(provider)):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(LoginRefused, match="errorCode 5"):
             call()
-        assert caught.value.code == "5"
     provider.close()
 
 
@@ -527,7 +526,7 @@ def fixed(answer: httpx.Response) -> ArcaProvider:
         (httpx.Response(502, text="<html>"), Unknown, Unavailable),
         (httpx.Response(200, text="<html>"), Unknown, Unavailable),
         (httpx.Response(200, json={"errorCode": "7", "errorMessage": "System error"}), Unknown, Unavailable),
-        (httpx.Response(200, json={"errorCode": 5, "errorMessage": "Access denied"}), Refused, Refused),
+        (httpx.Response(200, json={"errorCode": 5, "errorMessage": "Access denied"}), LoginRefused, LoginRefused),
         (httpx.Response(200, json={"success": False}), Refused, Refused),
         (httpx.Response(200, json={"errorCode": "0"}), Unknown, None),
         (httpx.Response(200, json={"orderId": "1", "formUrl": "javascript:1"}), Unknown, None),

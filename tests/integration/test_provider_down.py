@@ -13,7 +13,7 @@ from contracts.evidence import OrderState
 from contracts.statuses import AttemptState, InvoiceStatus
 from db import links
 from db.schema import messages
-from gateways.errors import Unavailable
+from gateways.errors import LoginRefused, Unavailable
 from runtime.breaker import FAILURES
 from runtime.checkout import press_pay
 from runtime.deps import Deps
@@ -31,11 +31,12 @@ class Bank(Shop):
 
     away = False
     asked = 0
+    error = Unavailable("no connection", code="no_connection")
 
     def fetch_evidence(self, reference: str, provider_order_id: str | None) -> Any:
         self.asked += 1
         if self.away:
-            raise Unavailable("no connection", code="no_connection")
+            raise self.error
         return super().fetch_evidence(reference, provider_order_id)
 
     check_event = parse_precheck = list_orders = None
@@ -70,8 +71,12 @@ def tries(deps: Deps) -> list[tuple[str, int]]:
         return [(row.state, row.failures) for row in tx.execute(text(found))]
 
 
-def test_while_it_is_down_no_tries_are_used_up_and_then_all_is_found(deps: Deps, clock: Clock, bank: Bank) -> None:
+@pytest.mark.parametrize("error", [Bank.error, LoginRefused("the key was replaced there, and not yet here")])
+def test_while_it_is_down_no_tries_are_used_up_and_then_all_is_found(
+    deps: Deps, clock: Clock, bank: Bank, error: Unavailable
+) -> None:
     attempt = open_order(deps)
+    bank.error = error
     bank.away = True
     give(deps, PaymentVerify)
     work(deps, "webhook-verification", rounds=30)

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from contracts.evidence import Evidence, OrderState, TransactionKind
 from contracts.money import major
-from gateways.errors import GatewayError, Refused, Unavailable, Unknown
+from gateways.errors import GatewayError, LoginRefused, Refused, Unavailable, Unknown
 from gateways.http import decode_json
 from gateways.providers.ameriabank import AmeriabankProvider
 from gateways.providers.ameriabank_client import AmeriabankClient
@@ -475,7 +475,11 @@ def test_a_bad_order_is_refused_before_it_is_sent(changes: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("answer", "failure", "code"),
     [
-        ({"ResponseCode": 20, "PaymentID": "", "ResponseMessage": "Incorrect Username and Password"}, Refused, "20"),
+        (
+            {"ResponseCode": 20, "PaymentID": "", "ResponseMessage": "Incorrect Username and Password"},
+            LoginRefused,
+            "login_refused",
+        ),
         (
             {"ResponseCode": 560, "PaymentID": "", "ResponseMessage": "In test mode amount must be 10 AMD"},
             Refused,
@@ -527,7 +531,7 @@ def test_an_unknown_number_is_none(answer: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("answer", "failure", "code"),
     [
-        (WRONG_LOGIN, Refused, "20"),
+        (WRONG_LOGIN, LoginRefused, "login_refused"),
         ({"ResponseCode": "07"}, Unavailable, "07"),
         ({"ResponseCode": "550"}, Unavailable, "550"),
         ({"ResponseCode": "00", "PaymentId": "x"}, Unavailable, "unreadable"),
@@ -588,7 +592,7 @@ def test_a_fault_that_was_only_a_fault_hides_no_payment(answer: dict[str, Any]) 
 @pytest.mark.parametrize(
     ("named", "failure", "code"),
     [
-        (WRONG_LOGIN, Refused, "20"),
+        (WRONG_LOGIN, LoginRefused, "login_refused"),
         (FAULT, Unavailable, "http_500"),
         (httpx.Response(502, text="<html>"), Unavailable, "http_502"),
         ({"ResponseCode": "550"}, Unavailable, "550"),

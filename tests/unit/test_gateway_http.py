@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
-from gateways.errors import GatewayError, Refused, Unavailable, Unknown
+from gateways.errors import GatewayError, LoginRefused, Refused, Unavailable, Unknown
 from gateways.http import Call, HttpClient, Limits, decode_json, segment
 
 SECRET_WORDS = ("Ani", "ani@example.am", "hidden")
@@ -139,7 +139,7 @@ def test_an_encoded_answer_is_not_unpacked() -> None:
     assert isinstance(failure(transport, idempotent=False), Unknown)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 422])
 @pytest.mark.parametrize("idempotent", [True, False])
 def test_a_refusal_is_final_and_keeps_code_and_request_id(status: int, idempotent: bool) -> None:
     script = Script(httpx.Response(status, json={"error": "no_way"}, headers={"x-request-id": "r-9"}))
@@ -147,6 +147,16 @@ def test_a_refusal_is_final_and_keeps_code_and_request_id(status: int, idempoten
     assert isinstance(error, Refused)
     assert (error.code, error.provider_request_id) == ("no_way", "r-9")
     assert error.detail == f"get_thing at acme: HTTP {status} no_way"
+    assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_a_login_that_is_refused_is_tried_once_and_says_nothing_about_the_call(idempotent: bool) -> None:
+    script = Script(httpx.Response(401, json={"error": "no_way"}, headers={"x-request-id": "r-9"}))
+    error = failure(script, idempotent=idempotent)
+    assert isinstance(error, LoginRefused)
+    assert (error.code, error.provider_request_id) == ("login_refused", "r-9")
+    assert error.detail == "get_thing at acme: HTTP 401 no_way"
     assert len(script.requests) == 1
 
 

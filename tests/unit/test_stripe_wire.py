@@ -21,7 +21,7 @@ from stripe import Webhook, WebhookSignature
 from contracts.evidence import Evidence, OrderState
 from contracts.ids import new_id
 from contracts.money import CURRENCIES
-from gateways.errors import GatewayError, Refused, Unavailable, Unknown
+from gateways.errors import GatewayError, LoginRefused, Refused, Unavailable, Unknown
 from gateways.providers.base import CreateMode, OrderRequest, ProviderEvent, RefundRequest
 from gateways.providers.stripe import StripeProvider
 from gateways.providers.stripe_client import VERSION, StripeClient
@@ -870,7 +870,7 @@ CALLS: dict[str, Callable[[StripeProvider], object]] = {
 
 MEANINGS = [
     (400, "parameter_unknown", "invalid_request_error", Refused),
-    (401, "", "invalid_request_error", Refused),
+    (401, "", "invalid_request_error", LoginRefused),
     (402, "card_declined", "card_error", Refused),
     (403, "", "invalid_request_error", Refused),
     (409, "idempotency_key_in_use", "invalid_request_error", Unavailable),
@@ -894,7 +894,7 @@ def test_every_error_of_every_call_has_one_meaning(
     provider = adapter(failing(status, code, kind, **{"request-id": "req_7", "retry-after": "0"}), two_phase=True)
     with pytest.raises(failure) as caught:
         CALLS[name](provider)
-    assert caught.value.code == (code or kind)
+    assert caught.value.code == ("login_refused" if failure is LoginRefused else code or kind)
     assert caught.value.provider_request_id == "req_7"
     assert name in str(caught.value)
     assert "4242" not in str(caught.value)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.evidence import Evidence, OrderState
-from gateways.errors import GatewayError, Refused, Unavailable, Unknown
+from gateways.errors import GatewayError, LoginRefused, Refused, Unavailable, Unknown
 from gateways.providers.base import OrderRequest, ProviderEvent, RefundRequest
 from gateways.providers.vpos import VposProvider
 from gateways.providers.vpos_options import FIELDS, STATUSES, read_options
@@ -285,7 +285,7 @@ def test_trap_13_an_account_may_count_drams_instead_of_lumas() -> None:
 @pytest.mark.parametrize(
     ("answer", "of_create", "of_look_up"),
     [
-        (httpx.Response(401, json={"error": "invalid_token"}), Refused, Refused),
+        (httpx.Response(401, json={"error": "invalid_token"}), LoginRefused, LoginRefused),
         (httpx.Response(403, json={"error": {"code": "origin_not_trusted"}}), Refused, Refused),
         (httpx.Response(404, text="no"), Refused, Refused),
         (httpx.Response(404, json={"error": "not_found"}), Refused, Refused),
