@@ -286,7 +286,7 @@ def test_a_new_version_of_what_was_paid_past_its_link_needs_a_person(deps: Deps)
     assert reasons(deps) == {"changed_after_payment"}
 
 
-def test_a_customers_wish_for_a_new_link_is_one_task_until_there_is_one(deps: Deps) -> None:
+def test_trap_21_a_customers_wish_for_a_new_link_is_one_task_until_there_is_one(deps: Deps) -> None:
     expire(deps)
     for _ in range(3):
         ask_for_link(deps, the_link(deps).id)

@@ -293,7 +293,7 @@ def test_without_an_account_the_page_says_that_payment_is_not_possible(
         ("https://bank.example/\r\nset-cookie: a=b", False),
     ],
 )
-def test_the_browser_is_sent_to_the_providers_page_alone(
+def test_trap_30_the_browser_is_sent_to_the_providers_page_alone(
     deps: Deps, client: httpx.Client, case: Case, provider: FakeProvider, page: str, allowed: bool
 ) -> None:
     provider.page = page
@@ -356,7 +356,9 @@ def test_an_old_browser_presses_by_the_forms_hidden_field(
     "token",
     ["A" * TOKEN_LENGTH, "A" * (TOKEN_LENGTH - 1), "A" * 5000, "ա" * TOKEN_LENGTH, "A" * 42 + "%00", "A" * 42 + "'"],
 )
-def test_a_wrong_token_and_an_unknown_one_are_the_same_page(deps: Deps, client: httpx.Client, token: str) -> None:
+def test_trap_29_a_wrong_token_and_an_unknown_one_are_the_same_page(
+    deps: Deps, client: httpx.Client, token: str
+) -> None:
     expected = client.get(f"/l/{'B' * TOKEN_LENGTH}")
 
     answers = [client.get(f"/l/{token}{end}") for end in ("", "/continue", "/return")]

@@ -75,7 +75,7 @@ def left(deps: Deps, entry_id: str) -> str:
         return str(found.state)
 
 
-def test_it_is_kept_once_and_announced_and_no_invoice_is_paid_by_guess(deps: Deps) -> None:
+def test_trap_22_it_is_kept_once_and_announced_and_no_invoice_is_paid_by_guess(deps: Deps) -> None:
     entry = money_comes(deps)
     tell(deps, THEIRS)
 
