@@ -1,6 +1,6 @@
 # Every target that needs the environment builds it first; the second time that is instant.
 # Variables: PYTHON=python3.12 (which Python builds the environment), PROFILE=production and PROVIDER=arca (demo),
-# PROCESSES=4 (how many share the tests; many of them wait), ARGS="..." (passed on).
+# PROCESSES=4 (how many share the tests), ARGS="..." (passed on).
 
 VENV ?= .venv
 BIN := $(VENV)/bin

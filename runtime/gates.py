@@ -30,6 +30,8 @@ PLACE_SECONDS = 0.05
 NO_PLACE_PAUSE_SECONDS = 0.5
 # What scheduled checks may use of an account's rate: the rest is always left for whoever waits.
 SHARE_OF_CHECKS = 0.5
+# And where everything shares one process and one writer: there each check also takes time from whoever waits.
+SHARE_OF_CHECKS_ON_SQLITE = 0.25
 # After so long an outage counts as failures again.
 OUTAGE_SECONDS = 6 * 3600.0
 
@@ -47,13 +49,14 @@ class Gate:
         rate: Rate,
         turns: Turns,
         *,
+        share_of_checks: float = SHARE_OF_CHECKS,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`turns` are shared by whoever shares the account."""
+        """`turns` are shared by whoever shares the account; scheduled checks get their share of the rate."""
         self.account = account
         self._rate = rate
-        self._of_checks = Rate(max(rate.per_second * SHARE_OF_CHECKS, 1e-3))
+        self._of_checks = Rate(max(rate.per_second * share_of_checks, 1e-3))
         self._turns = turns
         self._breaker = Breaker(clock)
         self._places: threading.BoundedSemaphore | None = None
@@ -158,7 +161,16 @@ def _is_down(error: GatewayError) -> bool:
 def make_gates(settings: Settings, providers: Mapping[str, Provider]) -> dict[str, Gate]:
     """Make a gate for each account, by its provider's rate or the account's own."""
     turns = SharedTurns(settings.redis_url, settings.queue_prefix) if settings.redis_url else LocalTurns()
-    return {name: Gate(name, _rate(settings, name, provider), turns) for name, provider in providers.items()}
+    share = share_of_checks(settings)
+    return {
+        name: Gate(name, _rate(settings, name, provider), turns, share_of_checks=share)
+        for name, provider in providers.items()
+    }
+
+
+def share_of_checks(settings: Settings) -> float:
+    """Return what scheduled checks may use of an account's rate in this installation."""
+    return SHARE_OF_CHECKS_ON_SQLITE if settings.database_url.startswith("sqlite") else SHARE_OF_CHECKS
 
 
 def _rate(settings: Settings, name: str, provider: Provider) -> Rate:

@@ -9,8 +9,10 @@ from structlog.testing import capture_logs
 
 from gateways.errors import GatewayError, LoginRefused, Postponed, Refused, Unavailable, Unknown
 from runtime.breaker import FAILURES, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, TRIAL_SECONDS
-from runtime.gates import OUTAGE_SECONDS, Gate
+from runtime.gates import OUTAGE_SECONDS, Gate, share_of_checks
 from runtime.pace import LocalTurns, Rate
+from runtime.settings import Settings
+from tests.support import DATA_KEY
 from tests.unit.test_pace import Clock
 
 DOWN = Unavailable("no connection", code="no_connection")
@@ -213,3 +215,14 @@ def test_a_provider_that_hangs_takes_no_more_than_its_places(clock: Clock) -> No
         thread.join()
     assert postponed.value.code == "no_place"
     assert gate.call(lambda: 7) == 7
+
+
+@pytest.mark.parametrize(("url", "turns"), [("postgresql://localhost/x", 10), ("sqlite:///x.db", 5)])
+def test_scheduled_checks_leave_most_of_the_pace_to_whoever_waits(url: str, turns: int) -> None:
+    """In two seconds, of ten calls a second: half of them, and on SQLite a quarter."""
+    settings = Settings(database_url=url, data_keys=[DATA_KEY], link_keys=[{"id": "k1", "secret": "s" * 32}])
+    share = share_of_checks(settings)
+    clock = Clock()
+    gate = Gate("bank", Rate(10, burst=10), LocalTurns(clock), share_of_checks=share, clock=clock)
+    waits = gate.turns_of([f"check-{number}" for number in range(30)])
+    assert sum(seconds <= 2.0 for seconds in waits.values()) == turns
