@@ -143,7 +143,7 @@ class Compiled:
         compiled: Any = statement.compile(dialect=_SQLITE)
         self.sql = str(compiled)
         self._literals = {name: value for name, value in compiled.params.items() if value is not None}
-        kinds = {name: bind.type.dialect_impl(_SQLITE) for name, bind in compiled.binds.items()}
+        kinds = {name: compiled.binds[name].type.dialect_impl(_SQLITE) for name in compiled.params}
         self._writers = [(name, kind.bind_processor(_SQLITE)) for name, kind in kinds.items()]
         columns = list(getattr(statement, "exported_columns", ()))
         readers = [column.type.dialect_impl(_SQLITE).result_processor(_SQLITE, None) for column in columns]
@@ -156,12 +156,12 @@ class Compiled:
         return [name for name, _ in self._writers]
 
     def rows(self, tx: "Tx", parameters: Mapping[str, Any]) -> list[Any]:
-        """Run it and return its rows."""
+        """Run it and return its rows. KeyError where a parameter was forgotten: it must not be NULL by itself."""
         connection = tx.connection
         if not connection.in_transaction():
             connection.begin()
         given = {**self._literals, **parameters}
-        values = {name: write(given.get(name)) if write else given.get(name) for name, write in self._writers}
+        values = {name: write(given[name]) if write else given[name] for name, write in self._writers}
         driver: Any = connection.connection.driver_connection
         return [self._row(row) for row in driver.execute(self.sql, values).fetchall()]
 

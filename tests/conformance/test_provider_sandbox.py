@@ -185,9 +185,7 @@ def test_the_process_itself_answers_no_question_where_none_is_offered(
     asker.close()
 
 
-def test_a_wrong_account_or_key_is_never_taken_for_no_such_order(
-    provider_process: ProviderProcess,
-) -> None:
+def test_a_wrong_account_or_key_is_never_taken_for_no_such_order(provider_process: ProviderProcess) -> None:
     wrong_account = adapter_for(provider_process, "nobody", "idempotent")
     with pytest.raises(Refused) as caught:
         wrong_account.find_order("x")

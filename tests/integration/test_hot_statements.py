@@ -143,6 +143,14 @@ def test_every_hot_statement_finds_its_rows_by_an_index_on_sqlite(clean_sqlite: 
     assert [(sql, plan) for sql, plan in plans.items() if "SCAN" in plan and "CONSTANT ROW" not in plan] == []
 
 
+@pytest.mark.parametrize("kind", ["clean_postgres", "clean_sqlite"])
+def test_a_forgotten_parameter_is_an_error_and_never_null(kind: str, request: pytest.FixtureRequest) -> None:
+    database = open_database(request.getfixturevalue(kind))
+    with database.read() as tx, pytest.raises(KeyError, match="attempt_id"):
+        attempts._GET.rows(tx)
+    database.dispose()
+
+
 def _plan_on_sqlite(tx: Tx, statement: Compiled) -> str:
     given = dict.fromkeys(statement.parameters)
     rows = tx.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement.sql}", given)
