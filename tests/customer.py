@@ -137,7 +137,7 @@ def run_once(deps: Deps, *queues: Queue) -> None:
 
 
 def make_invoice(deps: Deps, number: str = "INV-1", **changes: Any) -> InvoiceCreated:
-    """Accept an invoice, without anything else that may be due."""
+    """Accept an invoice, without anything else that may be due; wait for it, where a worker took it before us."""
     data = {
         "crm": "acme",
         "invoice_id": number,
@@ -150,7 +150,14 @@ def make_invoice(deps: Deps, number: str = "INV-1", **changes: Any) -> InvoiceCr
     message = InvoiceCreated.parse(data)
     put(deps.database, message)
     run_once(deps, Queue.LINK_CREATION)
+    eventually(lambda: _has_link(deps, number))
     return message
+
+
+def _has_link(deps: Deps, number: str) -> bool:
+    with deps.database.read() as tx:
+        invoice = invoices.find(tx, "acme", number)
+        return invoice is not None and links.newest(tx, invoice.id) is not None
 
 
 def link_of(deps: Deps, number: str = "INV-1") -> Any:
